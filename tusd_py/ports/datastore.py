@@ -1,0 +1,90 @@
+"""Where the bytes of uploads are. A store knows names and bytes; policy, offsets and locks are other people's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from tusd_py.ports.body import Sink
+from tusd_py.protocol.upload import Upload
+
+__all__ = ["Content", "DataStore", "Writer"]
+
+
+class Writer(Sink, Protocol):
+    """Writes one upload at an explicit position, never in append mode. Used by one request at a time, under the lock.
+
+    A writer opened with `verified=False` keeps what it is given apart from the upload until `commit`: nobody can see
+    those bytes, and a crash at any moment leaves the upload as it was (Upload-Checksum).
+    """
+
+    @property
+    def position(self) -> int:
+        """Offset in the upload behind the last byte taken by `write`."""
+
+    async def commit(self) -> None:
+        """All bytes taken are part of the upload from now on. Raises `StorageFailure`; then none of an unverified writer's is."""
+
+    async def sync(self) -> None:
+        """Return once the upload's bytes would survive a power cut. Concurrent calls share work. Raises `StorageFailure`."""
+
+    async def rollback(self) -> None:
+        """Make the upload end where this writer began. Never raises; a failure is logged, and the bytes stay."""
+
+    async def close(self) -> None:
+        """Let go of everything held; what was not committed by an unverified writer is dropped. Never raises; idempotent."""
+
+
+class Content(Protocol):
+    """The bytes of an upload opened for reading. A later removal of the upload does not disturb it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes there were at opening."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the bytes might have; safe inside an ETag: only letters, digits and `-`."""
+
+    @property
+    def modified(self) -> float:
+        """When the bytes last changed, in seconds since the epoch."""
+
+    def fileno(self) -> int | None:
+        """A descriptor to read the bytes from at the same offsets, for zero-copy sending; None where there is none."""
+
+    async def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; empty at the end. Raises `StorageFailure`."""
+
+    async def close(self) -> None:
+        """Let go. Never raises; idempotent."""
+
+
+class DataStore(Protocol):
+    """Bytes by upload. Every method may be called for different uploads at once; for one upload its caller holds the lock,
+    except `open_content`, which anybody may call at any time."""
+
+    async def create(self, upload: Upload) -> Mapping[str, str]:
+        """Make an empty place for the bytes and return how to find it again, for `Upload.storage`.
+
+        Raises `UploadExists`, and then leaves that upload alone; `OutOfSpace`; `StorageFailure`.
+        """
+
+    async def open_writer(self, upload: Upload, *, verified: bool = True) -> Writer:
+        """A writer at `upload.offset`; bytes beyond it, left by a crash, are cut first. Raises `StorageFailure`."""
+
+    async def open_content(self, upload: Upload) -> Content:
+        """Open for reading. Raises `UploadNotFound`, `StorageFailure`."""
+
+    async def concatenate(self, final: Upload, partials: Sequence[Upload]) -> None:
+        """Make `final` hold the bytes of `partials` in order, all at once: before it returns, the final is as it was.
+
+        Does not read the bytes into this process. May take time in proportion to the bytes; may be cancelled and called again.
+        Raises `StorageFailure`.
+        """
+
+    async def sync(self, upload: Upload) -> None:
+        """Return once the bytes would survive a power cut. Concurrent calls share work. Raises `StorageFailure`."""
+
+    async def remove(self, upload: Upload) -> None:
+        """Free the bytes. Nothing to free is no failure. Raises `StorageFailure`."""

@@ -1,0 +1,44 @@
+"""Where the records of uploads are. Its committed offset is the truth about how much of an upload there is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from tusd_py.protocol.upload import Upload
+
+__all__ = ["InfoStore"]
+
+
+class InfoStore(Protocol):
+    """Records by id. A record is there as a whole, old or new, whatever happens; `create` and `replace` are atomic."""
+
+    async def create(self, upload: Upload) -> None:
+        """Add a record. Raises `UploadExists`, `OutOfSpace`, `StorageFailure`; then there is no new record."""
+
+    async def load(self, upload_id: str) -> Upload:
+        """The record, with the committed offset. Raises `UploadNotFound`, `RecordDamaged`, `StorageFailure`."""
+
+    async def replace(self, upload: Upload) -> None:
+        """Put a new record in the place of the old one. Raises `OutOfSpace`, `StorageFailure`; then the old one stands."""
+
+    async def commit_offset(self, upload: Upload) -> None:
+        """Record that the bytes up to `upload.offset` are in the store. Called after the bytes, never before.
+
+        A store that derives the offset from the bytes themselves (tusd's directory) has nothing to do.
+        """
+
+    async def sync(self, upload: Upload) -> None:
+        """Return once the record would survive a power cut. Concurrent calls share work. Raises `StorageFailure`."""
+
+    async def remove(self, upload_id: str, *, tombstone: bool = False) -> None:
+        """Remove the record; nothing to remove is no failure. With `tombstone`, remember for a while that it was there."""
+
+    async def is_gone(self, upload_id: str) -> bool:
+        """Whether a tombstone says that this upload was there once: 410 rather than 404 (X06)."""
+
+    def ids(self) -> AsyncIterator[str]:
+        """Ids of all records, in no order; those that come or go meanwhile may or may not be among them."""
+
+    async def tidy(self) -> None:
+        """Drop what crashes have left behind and tombstones that are old enough. Called at start and by the sweeper."""

@@ -1,0 +1,268 @@
+"""Why a request is refused. A refusal carries its status and tusd's error code; its docstring is its message.
+
+The codes and messages up to `ServerShutdown` are tusd's own, which clients and log rules know; where the status differs from
+tusd's, a comment says why. Infrastructure failures are another tree (`tusd_py.ports.failures`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+__all__ = [
+    "AmbiguousUploadLength",
+    "ChecksumMismatch",
+    "ConcatenationUnsupported",
+    "InvalidChecksum",
+    "InvalidConcat",
+    "InvalidContentType",
+    "InvalidDeferLength",
+    "InvalidMetadata",
+    "InvalidOffset",
+    "InvalidUploadLength",
+    "LockTimedOut",
+    "MalformedBody",
+    "MaxSizeExceeded",
+    "MethodNotAllowed",
+    "MismatchedOffset",
+    "ModifyFinal",
+    "OriginNotAllowed",
+    "PartialInUse",
+    "ReadTimeout",
+    "Refusal",
+    "ServerShutdown",
+    "SizeExceeded",
+    "StorageBroken",
+    "StorageFull",
+    "StorageReadOnly",
+    "UnexpectedEof",
+    "UnsupportedVersion",
+    "UploadDamaged",
+    "UploadFailed",
+    "UploadGone",
+    "UploadInterrupted",
+    "UploadMissing",
+    "UploadNotFinished",
+    "UploadTerminated",
+    "NotReady",
+]
+
+
+class Refusal(Exception):
+    """Base of all refusals; not raised itself. `headers` go into the answer as they are."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(self, message: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+        self.headers: Mapping[str, str] = headers or {}
+
+    @property
+    def body(self) -> str:
+        """tusd's error form: `ERR_CODE: message` and a newline."""
+        return f"{self.code}: {self}\n"
+
+
+class UnsupportedVersion(Refusal):
+    """missing, invalid or unsupported Tus-Resumable header"""
+
+    status, code = 412, "ERR_UNSUPPORTED_VERSION"
+
+
+class MaxSizeExceeded(Refusal):
+    """maximum size exceeded"""
+
+    status, code = 413, "ERR_MAX_SIZE_EXCEEDED"
+
+
+class SizeExceeded(Refusal):
+    """upload's size exceeded"""
+
+    status, code = 413, "ERR_UPLOAD_SIZE_EXCEEDED"
+
+
+class InvalidContentType(Refusal):
+    """missing or invalid Content-Type header"""
+
+    status, code = 415, "ERR_INVALID_CONTENT_TYPE"  # tusd: 400; the spec wants 415 (P05)
+
+
+class InvalidUploadLength(Refusal):
+    """missing or invalid Upload-Length header"""
+
+    status, code = 400, "ERR_INVALID_UPLOAD_LENGTH"
+
+
+class AmbiguousUploadLength(Refusal):
+    """provided both Upload-Length and Upload-Defer-Length"""
+
+    status, code = 400, "ERR_AMBIGUOUS_UPLOAD_LENGTH"
+
+
+class InvalidDeferLength(Refusal):
+    """invalid Upload-Defer-Length header"""
+
+    status, code = 400, "ERR_INVALID_UPLOAD_LENGTH_DEFER"
+
+
+class InvalidOffset(Refusal):
+    """missing or invalid Upload-Offset header"""
+
+    status, code = 400, "ERR_INVALID_OFFSET"
+
+
+class MismatchedOffset(Refusal):
+    """mismatched offset"""
+
+    status, code = 409, "ERR_MISMATCHED_OFFSET"
+
+
+class UploadMissing(Refusal):
+    """upload not found"""
+
+    status, code = 404, "ERR_UPLOAD_NOT_FOUND"
+
+
+class UploadNotFinished(Refusal):
+    """one of the partial uploads is not finished"""
+
+    status, code = 400, "ERR_UPLOAD_NOT_FINISHED"
+
+
+class InvalidConcat(Refusal):
+    """invalid Upload-Concat header"""
+
+    status, code = 400, "ERR_INVALID_CONCAT"
+
+
+class ConcatenationUnsupported(Refusal):
+    """Upload-Concat header is not supported by server"""
+
+    status, code = 400, "ERR_CONCATENATION_UNSUPPORTED"
+
+
+class ModifyFinal(Refusal):
+    """modifying a final upload is not allowed"""
+
+    status, code = 403, "ERR_MODIFY_FINAL"
+
+
+class OriginNotAllowed(Refusal):
+    """request origin is not allowed"""
+
+    status, code = 403, "ERR_ORIGIN_NOT_ALLOWED"
+
+
+class UploadInterrupted(Refusal):
+    """upload has been interrupted by another request for this upload resource"""
+
+    status, code = 400, "ERR_UPLOAD_INTERRUPTED"
+
+
+class UnexpectedEof(Refusal):
+    """server expected to receive more bytes"""
+
+    status, code = 400, "ERR_UNEXPECTED_EOF"
+
+
+class ReadTimeout(Refusal):
+    """timeout while reading request body"""
+
+    status, code = 500, "ERR_READ_TIMEOUT"
+
+
+class LockTimedOut(Refusal):
+    """failed to acquire lock before timeout"""
+
+    status, code = 423, "ERR_LOCK_TIMEOUT"  # tusd: 500, on which tus-js-client starts over from byte 0 (H09, J12)
+
+
+class ServerShutdown(Refusal):
+    """request has been interrupted because the server is shutting down"""
+
+    status, code = 503, "ERR_SERVER_SHUTDOWN"
+
+
+class MethodNotAllowed(Refusal):
+    """method not allowed"""
+
+    status, code = 405, "ERR_METHOD_NOT_ALLOWED"
+
+
+class InvalidMetadata(Refusal):
+    """invalid Upload-Metadata header"""
+
+    status, code = 400, "ERR_INVALID_METADATA"
+
+
+class InvalidChecksum(Refusal):
+    """invalid or unsupported Upload-Checksum"""
+
+    status, code = 400, "ERR_INVALID_CHECKSUM"
+
+
+class ChecksumMismatch(Refusal):
+    """the body does not match its Upload-Checksum; nothing of it was stored"""
+
+    status, code = 460, "ERR_CHECKSUM_MISMATCH"
+
+
+class MalformedBody(Refusal):
+    """the chunked framing of the request body is broken"""
+
+    status, code = 400, "ERR_MALFORMED_BODY"
+
+
+class UploadGone(Refusal):
+    """the upload has expired"""
+
+    status, code = 410, "ERR_UPLOAD_EXPIRED"
+
+
+class UploadTerminated(Refusal):
+    """the upload was terminated while this request was running"""
+
+    status, code = 404, "ERR_UPLOAD_NOT_FOUND"
+
+
+class UploadFailed(Refusal):
+    """the final upload can't be finished"""
+
+    status, code = 410, "ERR_UPLOAD_FAILED"
+
+
+class UploadDamaged(Refusal):
+    """the record of this upload can't be read; start a new upload"""
+
+    status, code = 410, "ERR_UPLOAD_DAMAGED"
+
+
+class NotReady(Refusal):
+    """the final upload is still being put together"""
+
+    status, code = 423, "ERR_UPLOAD_NOT_READY"
+
+
+class PartialInUse(Refusal):
+    """this partial upload is being concatenated into a final upload"""
+
+    status, code = 423, "ERR_UPLOAD_LOCKED"
+
+
+class StorageFull(Refusal):
+    """no space left on the server; what was acknowledged is kept"""
+
+    status, code = 507, "ERR_INSUFFICIENT_STORAGE"
+
+
+class StorageReadOnly(Refusal):
+    """the server can't write to its storage"""
+
+    status, code = 507, "ERR_STORAGE_READ_ONLY"
+
+
+class StorageBroken(Refusal):
+    """the server's storage failed"""
+
+    status, code = 500, "ERR_INTERNAL_SERVER_ERROR"

@@ -1,0 +1,50 @@
+"""The record of an upload: what is known about it, whatever store it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from tusd_py.protocol.metadata import Metadata
+
+__all__ = ["MAX_LENGTH", "Upload"]
+
+MAX_LENGTH = 2**63 - 1
+"""Largest length and offset (R08): file offsets, SQL integers and Go's int64 end there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """An upload. Sizes in bytes, times in seconds since the epoch, absent is None; a change is a new record.
+
+    `length` is None while deferred; for a final upload, while the length of some partial is unknown.
+    `partials` lists the ids a final upload is made of and is None for all others; `concat` is the client's own
+    `Upload-Concat` value, echoed on HEAD (N15). `wanted_by` lists final uploads that wait for this partial
+    (concatenation-unfinished); `failure` says why a final can never be finished (N23).
+    `active_at` is when bytes last arrived; expiry slides with it. `storage` is how the data store finds the bytes.
+    """
+
+    id: str
+    length: int | None
+    offset: int = 0
+    metadata: Metadata = field(default_factory=Metadata)
+    is_partial: bool = False
+    partials: tuple[str, ...] | None = None
+    concat: str | None = None
+    wanted_by: tuple[str, ...] = ()
+    failure: str | None = None
+    active_at: float = 0.0
+    storage: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        return self.partials is not None
+
+    @property
+    def finished(self) -> bool:
+        return self.offset == self.length and self.failure is None
+
+    def evolve(self, **changes: Any) -> Self:
+        """This record with some fields changed."""
+        return replace(self, **changes)
