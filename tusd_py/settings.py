@@ -1,0 +1,202 @@
+"""What can be set: one described field each. Names, defaults and meanings are tusd's wherever tusd has the setting.
+
+This module knows neither where values come from nor how they are written (`tusd_py.cli` does); it only keeps a set of settings
+that makes sense. Building one that does not raises `SettingsError`. Durations are seconds, sizes are bytes, absent is None.
+"""
+
+# ruff: noqa: RUF009  (`_setting` is `dataclasses.field` with a description; its defaults are immutable)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Setting", "Settings", "SettingsError", "described"]
+
+Kind = Literal["bool", "choice", "duration", "int", "octal", "path", "regexp", "text"]
+
+LISTENING = "Listening options"
+TLS = "TLS options"
+PROTOCOL = "Upload protocol options"
+CORS = "CORS options"
+FILES = "File storage options"
+PROCESSES = "Process options"
+LOGGING = "Logging options"
+TIMEOUTS = "Timeout options"
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be served. The message is one sentence for the person who set them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The description of one field of `Settings`. `tusd` is tusd's flag for it, None where the setting is ours."""
+
+    name: str
+    kind: Kind
+    group: str
+    help: str
+    default: Any
+    choices: tuple[str, ...] = ()
+    tusd: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return f"TUSD_PY_{self.name.upper()}"
+
+
+def _setting(default: Any, kind: Kind, group: str, text: str, *, choices: tuple[str, ...] = (), ours: bool = False) -> Any:
+    return field(default=default, metadata={"kind": kind, "group": group, "help": text, "choices": choices, "ours": ours})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. `Settings()` is a server with tusd's defaults."""
+
+    host: str = _setting("0.0.0.0", "text", LISTENING, "Host to bind the HTTP server to.")
+    port: int = _setting(8080, "int", LISTENING, "Port to bind the HTTP server to; 0 picks a free one.")
+    unix_sock: Path | None = _setting(None, "path", LISTENING, "Listen on a UNIX socket at this path instead of a TCP port.")
+    base_path: str = _setting("/files/", "text", LISTENING, "Path under which uploads are served.")
+    behind_proxy: bool = _setting(
+        False, "bool", LISTENING, "Respect X-Forwarded-Host, X-Forwarded-Proto and Forwarded when making upload URLs."
+    )
+    enable_h2c: bool = _setting(False, "bool", LISTENING, "HTTP/2 without TLS. Not supported: put nginx in front for HTTP/2.")
+
+    tls_certificate: Path | None = _setting(None, "path", TLS, "PEM file with the certificate and any intermediate ones.")
+    tls_key: Path | None = _setting(None, "path", TLS, "PEM file with the key of the certificate.")
+    tls_mode: Literal["tls12", "tls12-strong", "tls13"] = _setting(
+        "tls12", "choice", TLS, "TLS versions and cipher suites to offer.", choices=("tls12", "tls12-strong", "tls13")
+    )
+
+    disable_download: bool = _setting(False, "bool", PROTOCOL, "Refuse downloads.")
+    disable_termination: bool = _setting(False, "bool", PROTOCOL, "Refuse the deletion of uploads.")
+    disable_concatenation: bool = _setting(False, "bool", PROTOCOL, "Refuse partial and final uploads.")
+    max_size: int = _setting(0, "int", PROTOCOL, "Maximum size of a single upload in bytes; 0 means no limit.")
+    metadata_strict: bool = _setting(False, "bool", PROTOCOL, "Refuse uploads whose Upload-Metadata is invalid.", ours=True)
+    expiry: float = _setting(
+        0.0, "duration", PROTOCOL, "Unfinished uploads expire this long after their last byte; 0 means never.", ours=True
+    )
+    expiry_sweep_interval: float = _setting(60.0, "duration", PROTOCOL, "How often expired uploads are looked for.", ours=True)
+
+    disable_cors: bool = _setting(False, "bool", CORS, "Send no CORS headers and do not look at Origin.")
+    cors_allow_origin: re.Pattern[str] = _setting(
+        re.compile(".*", re.ASCII), "regexp", CORS, "Regular expression that allowed origins match, unanchored, in Go's syntax."
+    )
+    cors_allow_credentials: bool = _setting(False, "bool", CORS, "Send Access-Control-Allow-Credentials: true.")
+    cors_allow_methods: str = _setting("", "text", CORS, "Methods to add to Access-Control-Allow-Methods, comma-separated.")
+    cors_allow_headers: str = _setting("", "text", CORS, "Headers to add to Access-Control-Allow-Headers, comma-separated.")
+    cors_max_age: int = _setting(86400, "int", CORS, "Value of Access-Control-Max-Age in seconds.")
+    cors_expose_headers: str = _setting("", "text", CORS, "Headers to add to Access-Control-Expose-Headers, comma-separated.")
+
+    upload_dir: Path = _setting(Path("data"), "path", FILES, "Directory to store uploads in; created if missing.")
+    dir_perms: int = _setting(0o775, "octal", FILES, "Permissions of created directories, in octal, subject to the umask.")
+    file_perms: int = _setting(0o664, "octal", FILES, "Permissions of created files, in octal, subject to the umask.")
+    durability: Literal["none", "final", "every-patch"] = _setting(
+        "final",
+        "choice",
+        FILES,
+        "When bytes must have reached the disk before they are confirmed: never, when the upload is complete, or always.",
+        choices=("none", "final", "every-patch"),
+        ours=True,
+    )
+    filelock_holder_poll_interval: float = _setting(
+        5.0, "duration", FILES, "Without effect: the holder of a lock is signalled and does not poll."
+    )
+    filelock_acquirer_poll_interval: float = _setting(
+        2.0, "duration", FILES, "Without effect: who waits for a lock is signalled and does not poll."
+    )
+
+    workers: int = _setting(1, "int", PROCESSES, "Processes that serve requests; more than one share the port.", ours=True)
+
+    show_greeting: bool = _setting(True, "bool", LOGGING, "Answer unknown paths with a greeting.")
+    verbose: bool = _setting(True, "bool", LOGGING, "Log every request.")
+    show_startup_logs: bool = _setting(True, "bool", LOGGING, "Print how the server is set up when it starts.")
+    log_format: Literal["text", "json"] = _setting("text", "choice", LOGGING, "Form of the log.", choices=("text", "json"))
+
+    network_timeout: float = _setting(
+        60.0, "duration", TIMEOUTS, "A connection that is silent for this long is considered dead; 0 means the default."
+    )
+    shutdown_timeout: float = _setting(
+        10.0, "duration", TIMEOUTS, "How long running requests may take to end when the server stops; 0 means not to wait."
+    )
+    acquire_lock_timeout: float = _setting(
+        20.0, "duration", TIMEOUTS, "How long a request waits for the upload's lock; 0 means the default."
+    )
+    request_completion_timeout: float = _setting(
+        10.0, "duration", TIMEOUTS, "How long storing may go on after the client has left; 0 means the default."
+    )
+
+    def __post_init__(self) -> None:
+        for name, value in _normalised(self):
+            object.__setattr__(self, name, value)
+        for sentence in _objections(self):
+            raise SettingsError(sentence)
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_certificate is not None
+
+
+def described() -> tuple[Setting, ...]:
+    """All settings, in the order of their fields."""
+    return tuple(_describe(one) for one in fields(Settings))
+
+
+def _describe(one: Field[Any]) -> Setting:
+    assert one.default is not MISSING
+    facts = dict(one.metadata)
+    ours = facts.pop("ours")
+    return Setting(name=one.name, default=one.default, tusd=None if ours else one.name.replace("_", "-"), **facts)
+
+
+# tusd's handler takes zero for "the default" in these (pkg/handler/config.go); a zero timeout would make the server useless.
+_ZERO_MEANS_DEFAULT = ("network_timeout", "acquire_lock_timeout", "request_completion_timeout")
+
+
+def _normalised(settings: Settings) -> Iterator[tuple[str, Any]]:
+    yield "base_path", f"/{settings.base_path.strip('/')}/".replace("//", "/")
+    # A later change of the working directory must not move the uploads.
+    yield "upload_dir", settings.upload_dir.absolute()
+    defaults = {one.name: one.default for one in fields(Settings)}
+    for name in _ZERO_MEANS_DEFAULT:
+        yield name, getattr(settings, name) or defaults[name]
+
+
+def _objections(settings: Settings) -> Iterator[str]:
+    if settings.enable_h2c:
+        yield "-enable-h2c is not supported: this server speaks HTTP/1.1; put nginx in front of it for HTTP/2"
+    if not 0 <= settings.port <= 65535:
+        yield f"-port is {settings.port}: expected a number from 0 to 65535"
+    if settings.tls_certificate and not settings.tls_key:
+        yield "-tls-certificate is given without -tls-key: both are needed for TLS"
+    if settings.tls_key and not settings.tls_certificate:
+        yield "-tls-key is given without -tls-certificate: both are needed for TLS"
+    if not 1 <= settings.workers <= MAX_WORKERS:
+        yield f"-workers is {settings.workers}: expected a number from 1 to {MAX_WORKERS}"
+    if settings.max_size < 0:
+        yield f"-max-size is {settings.max_size}: expected a number of bytes, or 0 for no limit"
+    if settings.cors_max_age < 0:
+        yield f"-cors-max-age is {settings.cors_max_age}: expected a number of seconds"
+    if any(character in settings.base_path for character in "?#") or not settings.base_path.isprintable():
+        yield f"-base-path is {settings.base_path!r}: expected a path such as /files/, without query or fragment"
+    if settings.expiry and not settings.expiry_sweep_interval:
+        yield "-expiry-sweep-interval is 0: expected a duration such as 1m while -expiry is set"
+    yield from _negative_durations(settings)
+
+
+def _negative_durations(settings: Settings) -> Iterator[str]:
+    for one in described():
+        if one.kind == "duration" and getattr(settings, one.name) < 0:
+            yield f"-{one.flag} is negative: expected a duration such as 10s"
+
+
+# More processes than any machine has cores for are a slip of the finger; each takes memory.
+MAX_WORKERS = 256
