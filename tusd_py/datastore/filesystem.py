@@ -1,0 +1,185 @@
+"""Bytes in a directory, a file per upload: tusd's file store, with the promises that tusd does not make.
+
+Files are created exclusively (tusd truncates an upload whose id is created again), written at explicit positions, and never
+outside the upload directory. Cheap system calls are made on the event loop: a thread hop costs more than creating a file.
+Knows nothing of records; `Upload.storage["Path"]` is all it asks of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+from tusd_py.datastore.file_writers import LARGE, DirectWriter, Place, StagedWriter, cut
+from tusd_py.fs.copying import CopyStopped, copy_bytes
+from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
+from tusd_py.fs.errors import translate
+from tusd_py.fs.paths import ancestors, confine, data_path
+from tusd_py.fs.sync import GroupSync
+from tusd_py.fs.temporary import TemporaryFile
+from tusd_py.fs.threads import run_to_end
+from tusd_py.ports.failures import StorageFailure, UploadExists, UploadNotFound
+from tusd_py.protocol.upload import Upload
+
+__all__ = ["DEFAULT_THREADS", "FileContent", "FilesystemStore"]
+
+DEFAULT_THREADS = 8
+"""For reads, concatenations and large removals: enough to keep a disk busy, few enough to be no burden when idle."""
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC
+
+
+class FilesystemStore:
+    """A `DataStore` in the directory `root`, which may be tusd's. `group` is shared with whoever else syncs files there.
+
+    The modes are subject to the process's umask, as tusd's are. Raises `ReadOnlyStorage` if the directory can't be used.
+    """
+
+    def __init__(
+        self, root: str, *, group: GroupSync, dir_mode: int = 0o775, file_mode: int = 0o664, threads: int = DEFAULT_THREADS
+    ) -> None:
+        self._root = prepare_root(root, dir_mode)
+        self._tmp_dir = prepare_state(self._root, "tmp", dir_mode)
+        self._dir_mode, self._file_mode, self._group = dir_mode, file_mode, group
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tusd-files")
+
+    def __repr__(self) -> str:
+        return f"<FilesystemStore {self._root!r}>"
+
+    def close(self) -> None:
+        """Let the threads go once they have done what was asked of them."""
+        self._pool.shutdown(wait=False)
+
+    async def create(self, upload: Upload) -> Mapping[str, str]:
+        path = self._path(upload)
+        try:
+            try:
+                fd = os.open(path, _CREATE, self._file_mode)
+            except FileNotFoundError:
+                make_parents(path, self._dir_mode)
+                fd = os.open(path, _CREATE, self._file_mode)
+        except (FileExistsError, NotADirectoryError) as error:  # the latter: `a/b`, and `a` is an upload
+            raise UploadExists(f"creating {path!r}: there is something already") from error
+        except OSError as error:
+            raise translate(error, f"creating {path!r}") from error
+        os.close(fd)
+        return {"Type": "filestore", "Path": path}
+
+    async def open_writer(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
+        path = self._path(upload)
+        fd = -1
+        try:
+            fd = os.open(path, _WRITE)
+            size = os.fstat(fd).st_size
+            if size < upload.offset:
+                raise StorageFailure(f"{path!r} has {size} bytes, its record says {upload.offset}")
+            if size > upload.offset:
+                await cut(fd, size, upload.offset, self._pool)
+        except BaseException as error:
+            if fd >= 0:
+                os.close(fd)
+            if isinstance(error, OSError):
+                raise translate(error, f"opening {path!r} for writing", missing=UploadNotFound) from error
+            raise
+        return (DirectWriter if verified else StagedWriter)(self._place(path), fd, upload.offset)
+
+    async def open_content(self, upload: Upload) -> FileContent:
+        path = self._path(upload)
+        fd = self._open_for_reading(path)
+        return FileContent(path, fd, self._pool)
+
+    async def concatenate(self, final: Upload, partials: Sequence[Upload]) -> None:
+        path = self._path(final)
+        parts = [(self._path(partial), partial.offset) for partial in partials]
+        try:
+            temporary = TemporaryFile(self._tmp_dir, self._file_mode, hold=True)
+            try:
+                await run_to_end(self._pool, lambda stop: self._gather(temporary.fd, parts, stop))
+                temporary.publish(path)
+            finally:
+                await run_to_end(self._pool, lambda _stop: temporary.discard())
+        except OSError as error:
+            raise translate(error, f"concatenating into {path!r}") from error
+
+    def _gather(self, target: int, parts: Sequence[tuple[str, int]], stop: Event) -> None:
+        position = 0
+        for path, size in parts:
+            source = self._open_for_reading(path)
+            try:
+                copy_bytes(source, 0, target, position, size, stop)
+            except CopyStopped:
+                return  # nobody waits for the result: a cancelled task is
+            finally:
+                os.close(source)
+            position += size
+
+    async def sync(self, upload: Upload) -> None:
+        path = self._path(upload)
+        await self._group.sync(path, *ancestors(self._root, path))
+
+    async def remove(self, upload: Upload) -> None:
+        path = self._path(upload)
+        try:
+            if os.stat(path).st_size > LARGE:
+                await run_to_end(self._pool, lambda _stop: os.unlink(path))
+            else:
+                os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise translate(error, f"removing {path!r}") from error
+
+    def _path(self, upload: Upload) -> str:
+        path = upload.storage.get("Path")
+        return confine(self._root, path) if path else data_path(self._root, upload.id)
+
+    def _place(self, path: str) -> Place:
+        return Place(
+            path=path,
+            directories=ancestors(self._root, path),
+            tmp_dir=self._tmp_dir,
+            file_mode=self._file_mode,
+            group=self._group,
+            pool=self._pool,
+        )
+
+    def _open_for_reading(self, path: str) -> int:
+        try:
+            return os.open(path, _READ)
+        except OSError as error:
+            raise translate(error, f"opening {path!r}", missing=UploadNotFound) from error
+
+
+class FileContent:
+    """An open file. Removing or replacing it doesn't change what is read here."""
+
+    def __init__(self, path: str, fd: int, pool: ThreadPoolExecutor) -> None:
+        self._path, self._fd, self._pool = path, fd, pool
+        found = os.fstat(fd)
+        self.size = found.st_size
+        self.modified = found.st_mtime
+        self.version = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+
+    def __repr__(self) -> str:
+        return f"<FileContent {self._path!r} {self.size} bytes{' closed' if self._fd < 0 else ''}>"
+
+    def fileno(self) -> int | None:
+        return self._fd if self._fd >= 0 else None
+
+    async def read(self, offset: int, count: int) -> bytes:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, os.pread, self._fd, count, offset)
+        except OSError as error:
+            raise translate(error, f"reading {self._path!r}") from error
+
+    async def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):
+                os.close(fd)

@@ -1,0 +1,47 @@
+"""Making directories: the upload directory and our own state at start, sub-directories for ids with `/` on demand."""
+
+from __future__ import annotations
+
+import os
+
+from tusd_py.fs.errors import translate
+from tusd_py.fs.paths import state_path
+from tusd_py.ports.failures import ReadOnlyStorage
+
+__all__ = ["make_parents", "prepare_root", "prepare_state"]
+
+
+def prepare_root(root: str, mode: int) -> str:
+    """Make the upload directory if need be; returns its absolute path. Raises `ReadOnlyStorage`, saying where and why."""
+    root = os.path.abspath(root)
+    _make(root, mode)
+    return root
+
+
+def prepare_state(root: str, name: str, mode: int) -> str:
+    """Make a directory for state of our own and prove that it can be written. Raises `ReadOnlyStorage`."""
+    directory = state_path(root, name)
+    _make(directory, mode)
+    probe = f"{directory}/.probe-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.unlink(probe)
+    except OSError as error:
+        raise ReadOnlyStorage(f"cannot write to {directory!r}: {error.strerror}") from error
+    return directory
+
+
+def _make(directory: str, mode: int) -> None:
+    try:
+        os.makedirs(directory, mode, exist_ok=True)
+    except OSError as error:
+        raise ReadOnlyStorage(f"cannot make the directory {directory!r}: {error.strerror}") from error
+
+
+def make_parents(path: str, mode: int) -> None:
+    """Make the directories that lead to `path`, which the caller found missing."""
+    parent = os.path.dirname(path)
+    try:
+        os.makedirs(parent, mode, exist_ok=True)
+    except OSError as error:
+        raise translate(error, f"making the directory {parent!r}") from error
