@@ -1,0 +1,54 @@
+"""The command: `tusd-py [flags]`. It turns arguments into settings and exit statuses; everything else happens elsewhere.
+
+Exit statuses: 0 after a stop that was asked for, 1 when the server cannot run, 2 when the command line cannot be understood.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tusd_py.cli.goflags import FlagError, HelpRequested
+from tusd_py.cli.sources import VersionRequested, load
+from tusd_py.cli.usage import usage, version
+from tusd_py.settings import Settings, SettingsError
+
+__all__ = ["main"]
+
+MISUSE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments (those of the process unless given). Ends in SystemExit."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    settings = _settings(arguments)
+    # Importing a web server takes a while: -help and mistakes should not wait for it.
+    from tusd_py.server import run
+
+    sys.exit(run(settings))
+
+
+def _settings(arguments: Sequence[str]) -> Settings:
+    try:
+        _check_subcommand(arguments)
+        return load(arguments, os.environ)
+    except HelpRequested:
+        _finish(usage(), 0)
+    except VersionRequested:
+        _finish(version(), 0)
+    except FlagError as error:
+        _finish(f"{error}\n{usage()}", MISUSE)
+    except SettingsError as error:
+        _finish(f"tusd-py: {error}\n", MISUSE)
+
+
+def _check_subcommand(arguments: Sequence[str]) -> None:
+    if arguments and not arguments[0].startswith("-"):
+        raise SettingsError(f"unknown command {arguments[0]!r}: there are no subcommands, only flags; see -help")
+
+
+def _finish(text: str, status: int) -> NoReturn:
+    (sys.stderr if status else sys.stdout).write(text)
+    sys.exit(status)
