@@ -1,0 +1,241 @@
+"""Several processes on one port: forks them, restarts those that die, and stops them all.
+
+The parent serves nothing. It has no threads and no event loop (forking with either is unsafe) and imports nothing of the web
+server, so it stays small. A worker gets SIGTERM and nothing else from it: a signal sent to the whole process group (Ctrl+C,
+systemd) reaches the workers directly as well, and must not count as a second one there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from tusd_py.observability.logs import log_event
+from tusd_py.server.errors import StartError
+
+__all__ = ["Work", "supervise"]
+
+log = logging.getLogger("tusd_py.server")
+
+# Serves as the process with this index, calls the function when it accepts connections, and returns its exit status.
+Work = Callable[[int, Callable[[], None]], int]
+
+WATCHED = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
+
+# A worker that lived for less than this counts as one that did not start.
+MIN_LIFE = 1.0
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+# So many failed starts in a row and the supervisor gives up: somebody has to look at it.
+MAX_FAILED_STARTS = 8
+
+# A worker's exit status when it knows that trying again is useless (EX_CONFIG of sysexits.h).
+CANNOT_START = 78
+
+# What a worker may take beyond the shutdown timeout before it is killed: its own grace periods and some air.
+STOP_MARGIN = 15.0
+
+_PID = struct.Struct("=i")
+_PR_SET_PDEATHSIG = 1
+
+
+def supervise(count: int, work: Work, *, ready: Callable[[], None], stopping: Callable[[], None], stop_timeout: float) -> int:
+    """Keep `count` workers running until told to stop; returns the exit status.
+
+    `ready` is called once, when every worker accepts connections; `stopping` when no more connections are wanted.
+    """
+    supervisor = _Supervisor(count, work, ready, stopping, stop_timeout + STOP_MARGIN)
+    with _WakeUp() as wake_up:
+        return supervisor.run(wake_up)
+
+
+class _WakeUp:
+    """Makes signals readable: their numbers arrive on a descriptor that `select` can wait for together with others."""
+
+    def __enter__(self) -> _WakeUp:
+        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._handlers = {number: signal.signal(number, _noted) for number in WATCHED}
+        self._fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        signal.set_wakeup_fd(self._fd)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """A handler there must be, or the number would not be written."""
+
+
+class _Supervisor:
+    def __init__(
+        self, count: int, work: Work, ready: Callable[[], None], stopping: Callable[[], None], stop_limit: float
+    ) -> None:
+        self._work, self._announce, self._stopping, self._stop_limit = work, ready, stopping, stop_limit
+        self._count = count
+        self._workers: dict[int, tuple[int, float]] = {}  # pid: index, when it was forked
+        self._ready: set[int] = set()
+        self._due = dict.fromkeys(range(count), 0.0)  # index: when to fork it
+        self._failed_starts = 0
+        self._announced = False
+        self._stop_deadline: float | None = None
+        self._status = 0
+
+    def __repr__(self) -> str:
+        return f"<Supervisor workers={len(self._workers)}/{self._count} ready={len(self._ready)} status={self._status}>"
+
+    def run(self, wake_up: _WakeUp) -> int:
+        self._ready_reader, self._ready_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            while self._stop_deadline is None or self._workers:
+                self._fork_due()
+                readable, _, _ = select.select([wake_up.reader, self._ready_reader], [], [], self._patience())
+                self._note_ready(readable)
+                if wake_up.reader in readable:
+                    self._on_signals(os.read(wake_up.reader, 4096))
+                self._enforce_stop()
+        finally:
+            os.close(self._ready_reader)
+            os.close(self._ready_writer)
+        return self._status
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due; None: wait for a signal."""
+        moments = list(self._due.values()) if self._stop_deadline is None else [self._stop_deadline]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    # Starting
+
+    def _fork_due(self) -> None:
+        now = time.monotonic()
+        for index in [index for index, moment in self._due.items() if moment <= now]:
+            del self._due[index]
+            self._workers[self._fork(index)] = (index, now)
+
+    def _fork(self, index: int) -> int:
+        parent = os.getpid()
+        # Signals that reach the child before it has handlers of its own wait until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._be_worker(index, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+        return pid
+
+    def _be_worker(self, index: int, parent: int) -> None:
+        """What happens in the child. It never returns: the parent's stack is none of its business."""
+        status = 1
+        try:
+            _die_with(parent)
+            signal.set_wakeup_fd(-1)
+            for number in WATCHED:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            status = self._work(index, self._tell_ready)
+        except StartError as error:
+            print(f"tusd-py: {error}", file=sys.stderr)
+            status = CANNOT_START
+        except BaseException as error:
+            log_event(log, logging.ERROR, "WorkerCrashed", worker=index, error=error)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _tell_ready(self) -> None:
+        os.write(self._ready_writer, _PID.pack(os.getpid()))
+
+    def _note_ready(self, readable: list[int]) -> None:
+        if self._ready_reader not in readable:
+            return
+        told = os.read(self._ready_reader, _PID.size * 256)
+        self._ready.update(pid for (pid,) in _PID.iter_unpack(told))
+        if not self._announced and len(self._ready) >= self._count and self._stop_deadline is None:
+            self._announced = True
+            self._announce()
+
+    # Dying and stopping
+
+    def _on_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif self._stop_deadline is None:
+                self._stop()
+            else:
+                log_event(log, logging.WARNING, "ShutdownForced")
+                self._kill_all()
+
+    def _reap(self) -> None:
+        while self._workers:
+            pid, raw = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if pid in self._workers:
+                self._on_death(pid, os.waitstatus_to_exitcode(raw))
+
+    def _on_death(self, pid: int, status: int) -> None:
+        index, born = self._workers.pop(pid)
+        was_ready = pid in self._ready
+        self._ready.discard(pid)
+        if self._stop_deadline is not None:
+            self._status = self._status or (1 if status else 0)
+            return
+        log_event(log, logging.ERROR, "WorkerDied", worker=index, pid=pid, status=status)
+        started = was_ready and time.monotonic() - born >= MIN_LIFE
+        self._failed_starts = 0 if started else self._failed_starts + 1
+        if status == CANNOT_START or self._failed_starts >= MAX_FAILED_STARTS:
+            self._give_up(status)
+            return
+        delay = min(FIRST_DELAY * 2 ** (self._failed_starts - 1), LONGEST_DELAY) if self._failed_starts else 0.0
+        self._due[index] = time.monotonic() + delay
+
+    def _give_up(self, status: int) -> None:
+        if status != CANNOT_START:
+            text = f"{self._failed_starts} workers in a row ended as they started (the last with status {status}): giving up"
+            print(f"tusd-py: {text}", file=sys.stderr, flush=True)
+        self._stop()
+        self._status = 1
+
+    def _stop(self) -> None:
+        self._stop_deadline = time.monotonic() + self._stop_limit
+        self._stopping()
+        self._signal_all(signal.SIGTERM)
+
+    def _enforce_stop(self) -> None:
+        if self._workers and self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
+            log_event(log, logging.ERROR, "WorkersStuck", workers=len(self._workers))
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        self._signal_all(signal.SIGKILL)
+        sys.stdout.flush()
+        os._exit(1)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for pid in self._workers:
+            os.kill(pid, number)  # not reaped yet, so the pid is still its own
+
+
+def _die_with(parent: int) -> None:
+    """Get SIGTERM when the parent ends, however it ends. Linux only; elsewhere an orphan goes on serving."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before we asked
