@@ -94,18 +94,22 @@ class FilesystemStore:
         fd = self._open_for_reading(path)
         return FileContent(path, fd, self._pool)
 
-    async def concatenate(self, final: Upload, partials: Sequence[Upload]) -> None:
+    async def concatenate(self, final: Upload, partials: Sequence[Upload], *, durable: bool = True) -> None:
         path = self._path(final)
         parts = [(self._path(partial), partial.offset) for partial in partials]
         try:
             temporary = TemporaryFile(self._tmp_dir, self._file_mode, hold=True)
             try:
                 await run_to_end(self._pool, lambda stop: self._gather(temporary.fd, parts, stop))
+                if durable:
+                    await self._group.sync(temporary.fd)
                 temporary.publish(path)
             finally:
                 await run_to_end(self._pool, lambda _stop: temporary.discard())
         except OSError as error:
             raise translate(error, f"concatenating into {path!r}") from error
+        if durable:
+            await self._group.sync(*ancestors(self._root, path))
 
     def _gather(self, target: int, parts: Sequence[tuple[str, int]], stop: Event) -> None:
         position = 0

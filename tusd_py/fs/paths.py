@@ -7,16 +7,19 @@ administrator's business, what an id or a record says is not trusted. Knows no f
 from __future__ import annotations
 
 import os.path
-import re
+from hashlib import blake2b
+from urllib.parse import quote
 
 from tusd_py.ports.failures import StorageFailure, UploadNotFound
+from tusd_py.protocol.ids import is_valid_id
 
-__all__ = ["STATE_DIR", "OutsideRoot", "ancestors", "check_id", "confine", "data_path", "info_path", "state_path"]
+__all__ = ["STATE_DIR", "OutsideRoot", "ancestors", "check_id", "confine", "data_path", "flat_name", "info_path", "state_path"]
 
 STATE_DIR = ".tusd-py"
 """Below the upload directory, for state of our own. Ids can't reach it: none of their segments starts with a dot."""
 
-_UNUSABLE = re.compile(r"\A\Z|\0|//|/\Z|(?:\A|/)(?:[./]|\Z)|\.(?:info|lock|stop)(?:/|\Z)")
+_MAX_NAME = 200
+"""Longest readable name for an id in a flat directory: 255 bytes is what file systems take, and some more may be appended."""
 
 
 class OutsideRoot(StorageFailure):
@@ -24,12 +27,8 @@ class OutsideRoot(StorageFailure):
 
 
 def check_id(upload_id: str) -> None:
-    """Refuse ids that can't name an upload here, with `UploadNotFound`.
-
-    The grammar proper is `protocol`'s; this is the second lock on the door, at the place where a name becomes a path.
-    An id ending like tusd's own side files would let one upload overwrite another's record.
-    """
-    if _UNUSABLE.search(upload_id):
+    """Refuse ids that can't name an upload, with `UploadNotFound`: the second lock on the door, where a name becomes a path."""
+    if not is_valid_id(upload_id):
         raise UploadNotFound(f"{upload_id!r} can't be the id of an upload")
 
 
@@ -43,6 +42,12 @@ def info_path(root: str, upload_id: str) -> str:
     """Where tusd puts the record of an upload."""
     check_id(upload_id)
     return f"{root}/{upload_id}.info"
+
+
+def flat_name(upload_id: str) -> str:
+    """A file name for an id, which may have slashes: readable where it can be, else a digest. No two ids share one."""
+    name = quote(upload_id, safe="")
+    return name if len(name) <= _MAX_NAME else "~" + blake2b(upload_id.encode(), digest_size=32).hexdigest() + "~"
 
 
 def state_path(root: str, name: str) -> str:
