@@ -23,7 +23,7 @@ class Writer(Sink, Protocol):
         """Offset in the upload behind the last byte taken by `write`."""
 
     async def commit(self) -> None:
-        """All bytes taken are part of the upload from now on. Raises `StorageFailure`; then none of an unverified writer's is."""
+        """All bytes taken are part of the upload from now on. Raises `StorageFailure`; then none of an unverified writer is."""
 
     async def sync(self) -> None:
         """Return once the upload's bytes would survive a power cut. Concurrent calls share work. Raises `StorageFailure`."""
@@ -76,8 +76,10 @@ class DataStore(Protocol):
     async def open_content(self, upload: Upload) -> Content:
         """Open for reading. Raises `UploadNotFound`, `StorageFailure`."""
 
-    async def concatenate(self, final: Upload, partials: Sequence[Upload]) -> None:
+    async def concatenate(self, final: Upload, partials: Sequence[Upload], *, durable: bool = True) -> None:
         """Make `final` hold the bytes of `partials` in order, all at once: before it returns, the final is as it was.
+
+        With `durable`, the bytes would survive a power cut from the moment that they can be seen.
 
         Does not read the bytes into this process. May take time in proportion to the bytes; may be cancelled and called again.
         Raises `StorageFailure`.

@@ -37,6 +37,21 @@ class InfoStore(Protocol):
     async def is_gone(self, upload_id: str) -> bool:
         """Whether a tombstone says that this upload was there once: 410 rather than 404 (X06)."""
 
+    async def expect(self, final: Upload) -> None:
+        """Remember, for each of the partials of `final`, that it waits for them (concatenation-unfinished). Idempotent.
+
+        Kept apart from the partials' records, which a running request may be about to replace. Raises `StorageFailure`.
+        """
+
+    async def expected_by(self, partial_id: str) -> tuple[str, ...]:
+        """Ids of the finals that wait for this partial. Cheap where there are none."""
+
+    async def unexpect(self, final: Upload) -> None:
+        """Forget what `expect` remembered. Idempotent."""
+
+    async def waiting_finals(self) -> tuple[str, ...]:
+        """Ids of all finals that wait for some partial; what a restart has to look at."""
+
     def ids(self) -> AsyncIterator[str]:
         """Ids of all records, in no order; those that come or go meanwhile may or may not be among them."""
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Lease", "Locker"]
+__all__ = ["Lease", "Locker", "ignore"]
+
+
+def ignore() -> None:
+    """The answer of a holder that is about to let go anyway."""
 
 
 class Lease(Protocol):
@@ -28,8 +32,8 @@ class Locker(Protocol):
         the lease is held. Raises `LockTimeout`; a cancelled waiter leaves nothing behind.
         """
 
-    async def try_acquire(self, upload_id: str) -> Lease | None:
-        """The lock if nobody has it, without asking anybody; else None."""
+    async def try_acquire(self, upload_id: str, on_release_request: Callable[[], None] = ignore) -> Lease | None:
+        """The lock if nobody has it, without asking anybody; else None. The callback is `acquire`'s."""
 
     async def close(self) -> None:
         """Stop listening to other processes. Leases that are held stay until they are released."""

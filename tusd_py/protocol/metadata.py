@@ -39,7 +39,7 @@ def parse_metadata(header: str, *, strict: bool = False) -> Metadata:
         if value is None or key in pairs:
             clean = False
             if strict:
-                raise InvalidMetadata(f"invalid Upload-Metadata header near {element.strip()!r}: unique keys and base64 values expected")
+                raise InvalidMetadata(f"invalid Upload-Metadata at {element.strip()!r}: unique keys and base64 values expected")
         if value is not None:
             pairs[key] = value
     return Metadata(pairs, header.strip() if clean else build_metadata(pairs))
@@ -58,4 +58,8 @@ def _parse_pair(element: str) -> tuple[str, bytes | None]:
 
 def build_metadata(pairs: Mapping[str, bytes]) -> str:
     """The inverse of `parse_metadata`; an empty value is written without base64 and without the space."""
-    return ",".join(f"{key} {binascii.b2a_base64(value, newline=False).decode()}" if value else key for key, value in pairs.items())
+    return ",".join(_build_pair(key, value) for key, value in pairs.items())
+
+
+def _build_pair(key: str, value: bytes) -> str:
+    return f"{key} {binascii.b2a_base64(value, newline=False).decode()}" if value else key

@@ -26,6 +26,7 @@ __all__ = [
     "MethodNotAllowed",
     "MismatchedOffset",
     "ModifyFinal",
+    "NotReady",
     "OriginNotAllowed",
     "PartialInUse",
     "ReadTimeout",
@@ -44,7 +45,6 @@ __all__ = [
     "UploadMissing",
     "UploadNotFinished",
     "UploadTerminated",
-    "NotReady",
 ]
 
 

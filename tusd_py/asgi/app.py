@@ -1,0 +1,186 @@
+"""The tus application: which request asks for what, and what it is answered. Plain ASGI, to be served or mounted anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from starlette.types import Receive, Scope, Send
+
+from tusd_py.asgi.downloads import Download
+from tusd_py.asgi.errors import refusal_for
+from tusd_py.asgi.requests import Request
+from tusd_py.protocol import tus1
+from tusd_py.protocol.concat import partial_id
+from tusd_py.protocol.cors import Cors
+from tusd_py.protocol.ids import is_valid_id
+from tusd_py.protocol.refusals import MethodNotAllowed, UploadMissing
+from tusd_py.uploads import Uploads
+
+__all__ = ["TusApp"]
+
+_log = logging.getLogger("tusd_py.asgi")
+
+_ALWAYS = ((b"tus-resumable", tus1.VERSION), (b"x-content-type-options", b"nosniff"))
+_PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_CLOSE = (b"connection", b"close")
+
+_UNVERSIONED = ("HEAD", "GET")
+"""Methods that browsers, curl and monitoring may use without Tus-Resumable (C05, G07)."""
+
+Head = list[tuple[bytes, bytes]]
+Answer = tuple[int, Head] | Download
+Handler = Callable[[Request, str], Awaitable[Answer]]
+
+
+class TusApp:
+    """An ASGI application that serves uploads below the path it is mounted at, or below `base_path` of it.
+
+    It needs nothing from its host: background work starts with the first request unless `lifespan` or ASGI's lifespan
+    events have started it. `network_timeout` bounds, in seconds, the wait for more of a body under other servers than ours.
+    """
+
+    def __init__(
+        self,
+        uploads: Uploads,
+        *,
+        base_path: str = "/",
+        behind_proxy: bool = False,
+        cors: Cors | None = None,
+        network_timeout: float = 60.0,
+        sweep_interval: float = 60.0,
+    ) -> None:
+        self.uploads = uploads
+        self._base, self._behind_proxy, self._cors = base_path, behind_proxy, cors
+        self._network_timeout, self._sweep_interval = network_timeout, sweep_interval
+        self._background: asyncio.Task[None] | None = None
+        policy = uploads.policy
+        self._creation: dict[str, Handler] = {"POST": self._create}
+        self._upload: dict[str, Handler] = {"HEAD": self._describe, "PATCH": self._append}
+        if policy.downloads:
+            self._upload["GET"] = self._download
+        if policy.termination:
+            self._upload["DELETE"] = self._terminate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            raise RuntimeError(f"tusd-py serves HTTP; it can't serve {scope['type']!r}")
+        if self._background is None:
+            self._start()
+        root = scope.get("root_path", "")
+        path = scope["path"]
+        relative = path[len(root) :] if path.startswith(root) else path
+        request = Request(scope, receive, root + self._base, self._network_timeout)
+        upload_id = relative[len(self._base) :].removesuffix("/")
+        extra = list(_ALWAYS)
+        body = b""
+        try:
+            if self._cors is not None:
+                extra += self._cors.answer(request.headers, preflight=request.method == "OPTIONS")
+            answer = await self._dispatch(request, upload_id)
+        except Exception as failure:
+            refusal = refusal_for(failure, request.method, path)
+            body = refusal.body.encode()
+            head = [_PLAIN_TEXT, (b"content-length", b"%d" % len(body))]
+            head += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
+            answer = refusal.status, head
+        if not request.body.complete and scope["http_version"] in ("1.1", "1.0"):
+            extra.append(_CLOSE)  # rather than swallow what is left of the body
+        if isinstance(answer, Download):
+            await answer.send(request, extra, receive, send)
+            return
+        status, head = answer
+        await send({"type": "http.response.start", "status": status, "headers": head + extra})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _dispatch(self, request: Request, upload_id: str) -> Answer:
+        method = request.method
+        if method == "OPTIONS":
+            return 200, [*tus1.options_head(self.uploads.policy), (b"content-length", b"0")]
+        handlers = self._upload if upload_id else self._creation
+        handler = handlers.get(method)
+        if handler is None:
+            raise MethodNotAllowed(headers={"Allow": ", ".join((*handlers, "OPTIONS"))})
+        tus1.check_version(request.headers, required=method not in _UNVERSIONED)
+        if upload_id and not is_valid_id(upload_id):
+            raise UploadMissing
+        return await handler(request, upload_id)
+
+    async def _create(self, request: Request, _: str) -> tuple[int, Head]:
+        def find_partial(url: str) -> str:
+            return partial_id(url, request.root, request.hosts(behind_proxy=self._behind_proxy))
+
+        policy = self.uploads.policy
+        command = tus1.read_create(request.headers, policy, find_partial)
+        upload = await self.uploads.create(command, request.body)
+        location = request.location(upload.id, behind_proxy=self._behind_proxy)
+        return 201, tus1.write_created(upload, location, policy)
+
+    async def _append(self, request: Request, upload_id: str) -> tuple[int, Head]:
+        upload = await self.uploads.append(tus1.read_append(request.headers, upload_id), request.body)
+        return 204, tus1.write_appended(upload, self.uploads.policy)
+
+    async def _describe(self, request: Request, upload_id: str) -> tuple[int, Head]:
+        upload = await self.uploads.describe(upload_id, takeover=b"tus-resumable" in request.headers)
+        return 200, tus1.write_described(upload, self.uploads.policy)
+
+    async def _terminate(self, request: Request, upload_id: str) -> tuple[int, Head]:
+        await self.uploads.terminate(upload_id)
+        return 204, []
+
+    async def _download(self, request: Request, upload_id: str) -> Download:
+        return Download(*await self.uploads.open_content(upload_id))
+
+    # Background work
+
+    def begin_shutdown(self) -> None:
+        """Stop every request that is receiving a body, keeping what it has; they are answered 503."""
+        self.uploads.begin_shutdown()
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Background work (recovery, expiry) for the time of a `with` block; fits Starlette's and FastAPI's `lifespan=`."""
+        if self._background is None:
+            self._start()
+        try:
+            yield
+        finally:
+            self.uploads.begin_shutdown()
+            if self._background is not None:
+                self._background.cancel()
+                await asyncio.gather(self._background, return_exceptions=True)
+            await self.uploads.close()
+
+    def _start(self) -> None:
+        self._background = asyncio.get_running_loop().create_task(self._run_background(), name="tusd-py background")
+
+    async def _run_background(self) -> None:
+        await self._attempt(self.uploads.recover)
+        if self.uploads.policy.expiry is None:
+            return
+        while True:
+            await asyncio.sleep(self._sweep_interval)
+            await self._attempt(self.uploads.sweep)
+
+    async def _attempt(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except Exception:  # whatever it was, the next round may go better, and requests don't depend on it
+            _log.exception("background work failed")
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._start()
+        except Exception as failure:
+            await send({"type": "lifespan.startup.failed", "message": str(failure)})
+            return
+        async with self.lifespan():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})

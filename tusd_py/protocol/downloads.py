@@ -1,0 +1,135 @@
+"""Downloads: what a stored upload is called and typed when it is served, and what a conditional or range request gets.
+
+Rows G01 to G12; RFC 9110, 13 and 14; RFC 6266. Unlike tusd, names beyond ASCII are sent as `filename*`, and finished uploads
+have a strong ETag.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote
+
+from tusd_py.protocol.headers import Headers
+from tusd_py.protocol.metadata import Metadata
+
+__all__ = ["Selection", "content_headers", "select"]
+
+_INLINE = frozenset(
+    {"text/plain", "application/ogg"}
+    | {f"image/{kind}" for kind in ("png", "jpeg", "gif", "bmp", "webp")}
+    | {f"audio/{kind}" for kind in ("wave", "wav", "x-wav", "x-pn-wav", "webm", "ogg")}
+    | {f"video/{kind}" for kind in ("mp4", "webm", "ogg")}
+)
+"""Types that a browser shows without running anything; all others are saved (tusd's list)."""
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = rf"\s*;\s*({_TOKEN})=(?:{_TOKEN}|\"(?:[^\"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*\")"
+_MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})((?:{_PARAMETER})*)\s*", re.ASCII)
+
+_RANGE = re.compile(rb"bytes=\s*(\d*)-(\d*)\s*")
+
+
+def content_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
+    """Content-Type and Content-Disposition from the `filetype` and `filename` metadata (G08 to G11)."""
+    filetype = metadata.text("filetype") or ""
+    essence = _essence(filetype)
+    disposition = "inline" if essence in _INLINE else "attachment"
+    if filename := metadata.text("filename"):
+        disposition += f";filename={_quoted(filename)}"
+        if not filename.isascii():
+            disposition += f";filename*=UTF-8''{quote(filename, safe='')}"
+    return [
+        (b"content-type", filetype.encode() if essence else b"application/octet-stream"),
+        (b"content-disposition", disposition.encode()),
+    ]
+
+
+def _essence(filetype: str) -> str:
+    """The lower-case `type/subtype` of a well-formed ASCII media type; empty for anything else."""
+    match = _MEDIA_TYPE.fullmatch(filetype) if filetype.isascii() else None
+    if match is None:
+        return ""
+    names = [name.lower() for name in re.findall(_PARAMETER, match[2])]
+    return match[1].lower() if len(names) == len(set(names)) else ""
+
+
+def _quoted(name: str) -> str:
+    """A quoted-string that every receiver reads: no control characters (they could end the header), `_` beyond ASCII."""
+    safe = "".join(char if " " <= char <= "~" else "_" for char in name)
+    return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of the representation to send: 200, 206, 304, 412 or 416, and for the first two the bytes `start` up to `end`."""
+
+    status: int
+    start: int = 0
+    end: int = 0
+
+
+def select(headers: Headers, size: int, etag: bytes | None, modified: float) -> Selection:
+    """Evaluate conditions and range in the order of RFC 9110, 13.2.2. `modified` in seconds; its fraction does not count.
+
+    Several ranges in one request are answered in full, which the RFC allows; so is a range we can't read.
+    """
+    status = _precondition(headers, etag, int(modified))
+    if status is not None:
+        return Selection(status)
+    whole = Selection(200, 0, size)
+    match = _RANGE.fullmatch(headers.get(b"range", b""))
+    if match is None or match[0].endswith(b"=-") or not _range_applies(headers, etag, int(modified)):
+        return whole
+    if not match[1] and not match[2]:
+        return whole
+    if not match[1]:
+        count = int(match[2])
+        return Selection(206, max(0, size - count), size) if count and size else Selection(416)
+    start = int(match[1])
+    end = int(match[2]) + 1 if match[2] else size
+    if end <= start and match[2]:
+        return whole
+    return Selection(206, start, min(end, size)) if start < size else Selection(416)
+
+
+def _precondition(headers: Headers, etag: bytes | None, modified: int) -> int | None:
+    """The status that ends the evaluation early, if any."""
+    if (wanted := headers.get(b"if-match")) is not None:
+        if not _etag_listed(wanted, etag, weak=False):
+            return 412
+    elif (since := _date(headers.get(b"if-unmodified-since"))) is not None and modified > since:
+        return 412
+    if (known := headers.get(b"if-none-match")) is not None:
+        return 304 if _etag_listed(known, etag, weak=True) else None
+    since = _date(headers.get(b"if-modified-since"))
+    return 304 if since is not None and modified <= since else None
+
+
+def _range_applies(headers: Headers, etag: bytes | None, modified: int) -> bool:
+    condition = headers.get(b"if-range")
+    if condition is None:
+        return True
+    if condition.startswith((b'"', b"W/")):
+        return etag is not None and condition == etag
+    return _date(condition) == modified
+
+
+def _etag_listed(value: bytes, etag: bytes | None, *, weak: bool) -> bool:
+    if value.strip() == b"*":
+        return True
+    if etag is None:
+        return False
+    listed = (each.strip() for each in value.split(b","))
+    return any((each.removeprefix(b"W/") if weak else each) == etag for each in listed)
+
+
+def _date(value: bytes | None) -> float | None:
+    """An HTTP date in seconds; None for one that can't be read, which counts as absent."""
+    if value is None:
+        return None
+    try:
+        return parsedate_to_datetime(value.decode("ascii")).timestamp()
+    except (ValueError, OverflowError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,294 @@
+"""Our HTTP protocol class for uvicorn: httptools parses heads, and bodies never pass through it.
+
+What it does that the stock class does not: it hands bodies over at full speed (`tusd_py.transport.body`), keeps what was
+received when a client disconnects, answers half-closed clients, closes after an early refusal instead of swallowing the rest,
+caps the head, sends 1xx responses, and keeps trailers apart from headers. It leans on internals of uvicorn 0.54's
+`HttpToolsProtocol`; `tusd_py.transport.http_protocol` falls back to the stock class with any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar, cast
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tusd_py.transport.body import HIGH_WATER, Connection, TransportBody
+from tusd_py.transport.cycle import INFORMATIONAL, ZERO_COPY, Cycle, status_line
+from tusd_py.transport.framing import ChunkedFraming, LengthFraming
+
+__all__ = ["BODY_EXTENSION", "UploadProtocol"]
+
+BODY_EXTENSION = "tusd_py.body"
+"""Name in `scope["extensions"]` of the request's `tusd_py.ports.body.Body`."""
+
+MAX_HEAD = 1 << 20
+"""Go's limit, and so tusd's: an Upload-Concat of thousands of partials fits; a client that never ends its head does not."""
+
+LINGER = 2.0
+"""Seconds that a refused client may go on sending before the connection is closed. Closing at once would reset it, and the
+reset can overtake the answer that tells why."""
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class UploadProtocol(HttpToolsProtocol, Connection):
+    """One connection: a head at a time, then its body, then its response, then the next head."""
+
+    network_timeout: ClassVar[float] = 60.0
+
+    _head: bytes = b""  # of the next request, as far as it has come
+    _body: TransportBody | None = None
+    _cycle: Cycle | None = None
+    _eof = False
+    _lingering = False
+    _length = 0
+    _chunked = False
+    _head_complete = False
+    _stray_body = False
+
+    @classmethod
+    def configure(cls, *, network_timeout: float) -> type[UploadProtocol]:
+        """This class with its timeout, in seconds, set: between two pieces of a head or a body, and between requests."""
+        return cast("type[UploadProtocol]", type(cls.__name__, (cls,), {"network_timeout": network_timeout}))
+
+    # What the event loop tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._tls = self.scheme == "https"
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._body is not None and not self._body.complete:
+            self._body.feed(data)
+            return
+        self._head = self._head + data if self._head else data
+        if self._busy:
+            if len(self._head) > HIGH_WATER:  # pipelined ahead of our answer; it can wait
+                self.pause()
+        else:
+            self._next_request()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        self._eof = True
+        if self._lingering or not self._busy or self._tls:
+            if self._body is not None:
+                self._body.cut()
+            return False
+        assert self._cycle is not None
+        self._cycle.keep_alive = False
+        if self._body is not None and not self._body.complete:
+            self._body.cut()
+        return True  # half-closed: the answer still goes out (P17)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        if self._cycle is not None and not self._cycle.response_complete:
+            self._cycle.disconnect()
+        if self._body is not None:
+            self._body.cut()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]
+
+    def shutdown(self) -> None:
+        if self._busy:
+            assert self._cycle is not None
+            self._cycle.keep_alive = False
+        else:
+            self.transport.close()
+
+    # What a body needs (Connection)
+
+    def send_continue(self) -> None:
+        if self._cycle is not None and self._cycle.expects_continue:
+            self._cycle.expects_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def pause(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def resume(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def socket_fd(self) -> int | None:
+        if self._tls or self.transport.is_closing():
+            return None
+        fd: int = self.transport.get_extra_info("socket").fileno()
+        return None if fd < 0 else fd
+
+    # Heads
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._cycle is not None and not self._cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.network_timeout, self.timeout_keep_alive_handler)
+
+    def _next_request(self) -> None:
+        """Begin with the next request if its head is complete."""
+        data = self._head if self._head[:1] not in b"\r\n" else self._head.lstrip(b"\r\n")
+        end = data.find(_END_OF_HEAD)
+        if end < 0:
+            self._head = data
+            if len(data) > MAX_HEAD:
+                self._refuse(431, f"the request head exceeds {MAX_HEAD} bytes")
+            elif data:
+                self._wait_for_head()
+            return
+        self._unset_keepalive_if_required()
+        end += len(_END_OF_HEAD)
+        self._head = data[end:]
+        if end > MAX_HEAD:
+            self._refuse(431, f"the request head exceeds {MAX_HEAD} bytes")
+        else:
+            self._parse(data[:end])
+
+    def _parse(self, head: bytes) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self._length, self._chunked, self._head_complete, self._stray_body = 0, False, False, False
+        try:
+            self.parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+                return
+        except httptools.HttpParserError:
+            self._refuse(400, "invalid HTTP request")
+            return
+        if not self._head_complete or self._stray_body:
+            self._refuse(400, "invalid HTTP request head")
+            return
+        self._begin()
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-length":
+            self._length = int(value)  # the parser has seen to it that it is a number, and the only one
+        elif name == b"transfer-encoding":
+            self._chunked = True
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._head_complete = True
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self.scope = self._make_scope()  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        self._stray_body = True  # only a head is ever fed: the parser sees its end where we don't
+
+    def on_message_complete(self) -> None:
+        """Nothing: where a body ends is our business."""
+
+    def _make_scope(self) -> dict[str, Any]:
+        target = httptools.parse_url(self.url)
+        raw_path = target.path or b"/"
+        path = raw_path.decode("ascii")
+        extensions: dict[str, Any] = {INFORMATIONAL: {}} if self._tls else {INFORMATIONAL: {}, ZERO_COPY: {}}
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": self.parser.get_http_version(),
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": self.root_path + (unquote(path) if "%" in path else path),
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": target.query or b"",
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+            "state": self.app_state.copy(),
+            "extensions": extensions,
+        }
+
+    def _begin(self) -> None:
+        """Start the application on the request whose head is parsed."""
+        try:
+            scope = self._make_scope()
+        except (httptools.HttpParserError, UnicodeDecodeError):
+            self._refuse(400, "invalid request target")
+            return
+        framing = ChunkedFraming() if self._chunked else LengthFraming(self._length)
+        length = None if self._chunked else self._length
+        self._body = body = TransportBody(self, framing, length, self.loop, self.network_timeout)
+        scope["extensions"][BODY_EXTENSION] = body
+        if self._head and not framing.finished:
+            body.feed(self._head)
+            self._head = b""
+        if self._eof:
+            body.cut()
+        self._cycle = Cycle(
+            scope,
+            self.transport,
+            self.flow,
+            body,
+            default_headers=self.server_state.default_headers,
+            expects_continue=self.expect_100_continue and not framing.finished,
+            keep_alive=not self._eof and scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            network_timeout=self.network_timeout,
+            on_response=self._response_complete,
+        )
+        task = self.loop.create_task(self._cycle.run(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # Ends
+
+    def _response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        assert self._cycle is not None and self._body is not None
+        if not self._cycle.keep_alive:
+            self._close_gently()
+            return
+        self._head = self._body.leftover() + self._head
+        self._body = None
+        self.flow.resume_reading()
+        self._wait_for_head()
+        if self._head:
+            self.loop.call_soon(self._resume_pipeline)
+
+    def _resume_pipeline(self) -> None:
+        if not self._busy and not self.transport.is_closing() and self._head:
+            self._next_request()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer a request that never reaches the application, and close."""
+        text = reason.encode() + b"\n"
+        fields = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(text)
+        self.transport.write(status_line(status) + fields + text)
+        self._head = b""
+        self._close_gently(linger=True)
+
+    def _close_gently(self, *, linger: bool = False) -> None:
+        """Close; if the client is still sending, only after it had the time to read why."""
+        unread = linger or (self._body is not None and not self._body.complete)
+        if not unread or self._eof or self._tls or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._lingering = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)

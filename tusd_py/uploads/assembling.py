@@ -1,0 +1,169 @@
+"""Final uploads: put together as soon as all their partials are finished, whoever finishes the last one.
+
+Any process may notice that a final is due (a partial finished, somebody asked, a restart). Whoever gets the final's lock does
+the work; the others rely on it: the one with the lock looks again after letting go, so that a partial that finished in between
+is not overlooked. Work runs as a task of its own, which outlives the request that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from tusd_py.ports.clock import Clock
+from tusd_py.ports.datastore import DataStore
+from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
+from tusd_py.ports.infostore import InfoStore
+from tusd_py.ports.locker import Locker
+from tusd_py.protocol.rules import Policy, concatenated_length, is_expired
+from tusd_py.protocol.upload import Upload
+
+__all__ = ["Assembler"]
+
+_log = logging.getLogger("tusd_py.uploads")
+
+
+class Assembler:
+    """Settles final uploads of one process. Not for use by several event loops."""
+
+    def __init__(
+        self, data: DataStore, info: InfoStore, locker: Locker, policy: Policy, clock: Clock, *, durable: bool
+    ) -> None:
+        self._data, self._info, self._locker = data, info, locker
+        self._policy, self._clock, self._durable = policy, clock, durable
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def settle(self, final_id: str, wait: float) -> None:
+        """See whether a final upload is due and put it together; return when that is done or after `wait` seconds.
+
+        The work goes on in the background. Raises what it failed with, if it failed in time: `StorageFailure`.
+        """
+        task = self._tasks.get(final_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._settle(final_id), name=f"settle {final_id}")
+            self._tasks[final_id] = task
+            task.add_done_callback(lambda done: self._settled(final_id, done))
+        await asyncio.wait({task}, timeout=wait)
+        if task.done() and not task.cancelled() and (failure := task.exception()):
+            raise failure
+
+    def _settled(self, final_id: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[final_id]
+        if not task.cancelled() and (failure := task.exception()):
+            _log.error("a final upload could not be put together", exc_info=failure, extra={"fields": {"id": final_id}})
+
+    async def partial_changed(self, partial_id: str) -> None:
+        """A partial was finished or is gone: see to the finals that wait for it."""
+        for final_id in await self._info.expected_by(partial_id):
+            await self._start(final_id)
+
+    async def recover(self) -> None:
+        """See to all finals that wait; at start, for those whose last partial was finished just before a crash."""
+        for final_id in await self._info.waiting_finals():
+            await self._start(final_id)
+
+    async def _start(self, final_id: str) -> None:
+        with suppress(StorageFailure):  # logged by the task, and tried again by the next who asks for the final
+            await self.settle(final_id, wait=0)
+
+    async def is_using(self, partial_id: str) -> bool:
+        """Whether a final that was promised to a client is being made of this partial right now."""
+        for final_id in await self._info.expected_by(partial_id):
+            try:
+                final = await self._info.load(final_id)
+                if not final.finished and final.failure is None and await self._due_partials(final) is not None:
+                    return True
+            except (UploadNotFound, RecordDamaged, _CannotFinish):
+                continue
+        return False
+
+    async def close(self) -> None:
+        """Stop working; what is not done is begun again after a restart."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # The work, under the final's lock
+
+    async def _settle(self, final_id: str) -> None:
+        stop = _canceller()
+        while True:
+            lease = await self._locker.try_acquire(final_id, stop)
+            if lease is None:
+                return
+            try:
+                if await self._settle_locked(final_id):
+                    return
+            finally:
+                await lease.release()
+            if not await self._is_due(final_id):
+                return
+
+    async def _settle_locked(self, final_id: str) -> bool:
+        """Whether there is nothing left to do for this final."""
+        try:
+            final = await self._info.load(final_id)
+        except UploadNotFound:
+            return True
+        if not final.finished and final.failure is None:
+            try:
+                partials = await self._due_partials(final)
+            except _CannotFinish as reason:
+                await self._info.replace(final.evolve(failure=str(reason)))
+            else:
+                if partials is None:
+                    return False
+                await self._put_together(final, partials)
+        await self._info.unexpect(final)
+        return True
+
+    async def _put_together(self, final: Upload, partials: list[Upload]) -> None:
+        length = concatenated_length(partials)
+        if final.length != length:
+            final = final.evolve(length=length)
+            await self._info.replace(final)
+        if self._durable:
+            await self._info.sync(final)
+        await self._data.concatenate(final, partials, durable=self._durable)
+        await self._info.commit_offset(final.evolve(offset=length, active_at=self._clock()))
+
+    async def _due_partials(self, final: Upload) -> list[Upload] | None:
+        """The partials, all finished; None while some are not. Raises `_CannotFinish`."""
+        partials = []
+        for partial_id in final.partials or ():
+            try:
+                partial = await self._info.load(partial_id)
+            except (UploadNotFound, RecordDamaged):
+                raise _CannotFinish("one of its partial uploads is gone") from None
+            if is_expired(partial, self._policy, self._clock()):
+                raise _CannotFinish("one of its partial uploads has expired")
+            partials.append(partial)
+        if (concatenated_length(partials) or 0) > self._policy.ceiling:
+            raise _CannotFinish("its partial uploads exceed the maximum size")
+        return partials if all(partial.finished for partial in partials) else None
+
+    async def _is_due(self, final_id: str) -> bool:
+        try:
+            return await self._due_partials(await self._info.load(final_id)) is not None
+        except _CannotFinish:
+            return True
+        except UploadNotFound:
+            return False
+
+
+class _CannotFinish(Exception):
+    """Why a final can never be finished."""
+
+
+def _canceller() -> Callable[[], None]:
+    """Cancels the task that calls this; for when a DELETE wants the final."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def cancel() -> None:
+        task.cancel()
+
+    return cancel
