@@ -117,7 +117,7 @@ class Settings:
     workers: int = _setting(1, "int", PROCESSES, "Processes that serve requests; more than one share the port.", ours=True)
 
     show_greeting: bool = _setting(True, "bool", LOGGING, "Answer unknown paths with a greeting.")
-    verbose: bool = _setting(True, "bool", LOGGING, "Log every request.")
+    verbose: bool = _setting(True, "bool", LOGGING, "Log at debug level.")
     show_startup_logs: bool = _setting(True, "bool", LOGGING, "Print how the server is set up when it starts.")
     log_format: Literal["text", "json"] = _setting("text", "choice", LOGGING, "Form of the log.", choices=("text", "json"))
 

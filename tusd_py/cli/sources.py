@@ -73,7 +73,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[Setting, Any]:
         if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or name.startswith(_NOT_OURS):
             continue
         if name not in _BY_VARIABLE:
-            raise SettingsError(f"unknown environment variable {name}{_nearest(name, [*_BY_VARIABLE, CONFIG_VARIABLE])}")
+            known = [variable.removeprefix(PREFIX) for variable in (*_BY_VARIABLE, CONFIG_VARIABLE)]
+            raise SettingsError(f"unknown environment variable {name}{_nearest(name.removeprefix(PREFIX), known, PREFIX)}")
         try:
             values[_BY_VARIABLE[name]] = parse(_BY_VARIABLE[name], environ[name])
         except ValueError as error:
@@ -132,7 +133,7 @@ def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     from difflib import get_close_matches
 
-    return f": did you mean {found[0]}?" if (found := get_close_matches(name, list(known), n=1)) else ""
+    return f": did you mean {prefix}{found[0]}?" if (found := get_close_matches(name, list(known), n=1)) else ""

@@ -47,7 +47,9 @@ DATE_TICK = 0
 class Application(Protocol):
     """What is served: `tusd_py.assembly.Service`."""
 
-    app: Any
+    @property
+    def app(self) -> Any:
+        """The ASGI application, lifespan included."""
 
     def begin_shutdown(self) -> None:
         """Cut running request bodies and refuse new uploads. On the loop."""
