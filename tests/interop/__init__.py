@@ -1,0 +1,1 @@
+"""Stock clients, proxies and ASGI servers, all real, over loopback."""
