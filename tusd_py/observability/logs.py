@@ -47,8 +47,8 @@ def log_event(
 
 def timestamp(seconds: float) -> str:
     """As Go's log package writes it: local time with microseconds."""
-    whole = int(seconds)
-    return f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(whole))}.{int((seconds - whole) * 1e6):06}"
+    whole, microseconds = divmod(round(seconds * 1e6), 1_000_000)
+    return f"{time.strftime('%Y/%m/%d %H:%M:%S', time.localtime(whole))}.{microseconds:06}"
 
 
 def _content(record: logging.LogRecord) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def _announce_url(settings: Settings, listeners: Listeners) -> None:
     if listeners.port is None:
         return
     scheme = "https" if settings.tls else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = settings.host or "::"
+    host = f"[{host}]" if ":" in host else host
     _print(f"You can now upload files to: {scheme}://{host}:{listeners.port}{settings.base_path}")
 
 

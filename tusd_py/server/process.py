@@ -22,7 +22,8 @@ from typing import Any, Protocol, cast
 import uvicorn
 
 from tusd_py.observability.logs import log_event
-from tusd_py.server.errors import StartError, reason
+from tusd_py.ports.failures import StorageFailure
+from tusd_py.server.errors import StartError
 from tusd_py.server.listeners import BACKLOG
 from tusd_py.settings import Settings
 
@@ -78,8 +79,8 @@ def _build(settings: Settings) -> Application:
 
     try:
         return build(settings)
-    except OSError as error:
-        raise StartError(f"cannot use the upload directory {settings.upload_dir}: {reason(error)}") from None
+    except StorageFailure as error:
+        raise StartError(f"cannot use the upload directory {settings.upload_dir}: {error}") from None
 
 
 def _config(settings: Settings, app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
@@ -113,7 +114,7 @@ class _StartFailure(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | StorageFailure):
             self.sentence = f"the application did not start: {error}"
             return False
         return not record.getMessage().startswith("Application startup failed")
