@@ -64,8 +64,12 @@ def begin_patch(client: TusClient, path: str, offset: int, length: int, **header
         "Expect": "100-continue",
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
-    connection.send_head("PATCH", path, pairs)
-    until_continue(connection)
+    try:
+        connection.send_head("PATCH", path, pairs)
+        until_continue(connection)
+    except BaseException:
+        connection.sock.close()
+        raise
     return connection
 
 

@@ -262,6 +262,18 @@ def test_c18_creation_url_with_and_without_slash(tus: TusClient, target: str) ->
     assert answer.headers["location"].startswith(f"http://127.0.0.1:{tus.address[1]}/files/")
 
 
+@pytest.mark.parametrize("way", ["/filesx{id}", "/files{id}", "/file/{id}", "/{id}", "/FILES/{id}"])
+def test_c18_other_paths_are_no_uploads(tus: TusClient, way: str) -> None:
+    path = tus.create(5, b"hello")
+    other = way.format(id=path.rsplit("/", 1)[1])
+    for method in ("HEAD", "GET", "PATCH", "DELETE", "POST"):
+        headers = {"Upload-Offset": 5, "Content-Type": OFFSET_STREAM} if method == "PATCH" else {}
+        answer = tus.request(method, other, headers)
+        assert "tus-resumable" not in answer.headers, (method, answer.status)
+        assert answer.body != b"hello"
+    assert tus.offset(path) == 5
+
+
 def test_c19_upload_url_with_trailing_slash(tus: TusClient, shared_server: ServerProcess) -> None:
     path = tus.create(10)
     assert tus.patch(path + "/", 0, b"hello").offset == 5

@@ -56,7 +56,7 @@ def test_r01_r13_creation(tus: TusClient, shared_server: ServerProcess) -> None:
     assert base == f"http://127.0.0.1:{shared_server.port}/files"
     assert UPLOAD_ID.match(upload_id)
     assert tus.head(f"/files/{upload_id}").headers["upload-length"] == "10"
-    assert stored(shared_server, upload_id) == b""
+    assert stored(shared_server, f"/files/{upload_id}") == b""
 
 
 def test_r01_record_on_disk_is_tusds(tus: TusClient, shared_server: ServerProcess) -> None:

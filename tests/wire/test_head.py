@@ -142,7 +142,7 @@ def test_h08_offset_shown_never_goes_back(tus: TusClient) -> None:
     until_offset(tus, path, 900)
 
 
-@pytest.mark.parametrize("record", [b"", b"{", b"null", b"[]", b'{"ID":7}', b"\x00" * 300])
+@pytest.mark.parametrize("record", [b"", b"{", b"null", b"[]", b'{"Size":"10"}', b"\x00" * 300])
 def test_h09_a_damaged_record_is_not_the_servers_fault(start_server: StartServer, record: bytes) -> None:
     """5xx makes tus-js-client start over from byte 0 (J12) and monitoring ring: say 410 and go on serving the others."""
     server = start_server()
@@ -157,7 +157,8 @@ def test_h09_a_damaged_record_is_not_the_servers_fault(start_server: StartServer
 def test_h10_expired(start_server: StartServer) -> None:
     tus = start_server("-expiry=1s").client()
     path = tus.create(10, b"hello")
-    gone = until(lambda: (answer := tus.head(path)).status != 200 and answer, what="HEAD of an upload that expires")
+    until(lambda: tus.head(path).status != 200, what="HEAD of an upload that expires")
+    gone = tus.head(path)
     assert gone.status in {404, 410}
     assert gone.offset is None
     refused = tus.patch(path, 5, b"world")

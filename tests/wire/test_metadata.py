@@ -132,6 +132,17 @@ def test_m10_decoded_values_reach_no_header_raw(tus: TusClient, key: str, value:
         assert_in_sync(connection)
 
 
+def test_m07_latin_1_key_is_echoed_byte_by_byte(tus: TusClient) -> None:
+    """Header values are bytes (RFC 9110, 5.5): what isn't UTF-8 comes back as it came, too."""
+    with tus.connect() as connection:
+        head = b"POST /files/ HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 5\r\n"
+        connection.send(head + b"Upload-Metadata: caf\xe9 YQ==,b Yg==\r\nContent-Length: 0\r\n\r\n")
+        answer = connection.answer("POST")
+        assert answer.status == 201
+        shown = connection.request("HEAD", path_of(answer.headers["location"])).headers["upload-metadata"]
+    assert shown.encode("utf-8", "surrogateescape") == b"caf\xe9 YQ==,b Yg=="
+
+
 @pytest.mark.parametrize("size", [8 * 1024, 64 * 1024])
 def test_m11_large_header(tus: TusClient, size: int) -> None:
     metadata = f"filename d29ybGQ=,big {b64(b'x' * (size * 3 // 4))}"
