@@ -8,7 +8,7 @@ from tusd_py.fs.errors import translate
 from tusd_py.fs.paths import state_path
 from tusd_py.ports.failures import ReadOnlyStorage
 
-__all__ = ["make_parents", "prepare_root", "prepare_state"]
+__all__ = ["make_parents", "prepare_directory", "prepare_root", "prepare_state"]
 
 
 def prepare_root(root: str, mode: int) -> str:
@@ -19,8 +19,13 @@ def prepare_root(root: str, mode: int) -> str:
 
 
 def prepare_state(root: str, name: str, mode: int) -> str:
-    """Make a directory for state of our own and prove that it can be written. Raises `ReadOnlyStorage`."""
-    directory = state_path(root, name)
+    """Make the directory for state of our own called `name`. Raises `ReadOnlyStorage`."""
+    return prepare_directory(state_path(root, name), mode)
+
+
+def prepare_directory(directory: str, mode: int) -> str:
+    """Make a directory if need be, and prove that it can be written, now rather than at the first request."""
+    directory = os.path.abspath(directory)
     _make(directory, mode)
     probe = f"{directory}/.probe-{os.getpid()}-{os.urandom(4).hex()}"
     try:

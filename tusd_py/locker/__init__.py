@@ -1,0 +1,1 @@
+"""Adapters of `tusd_py.ports.locker`."""
