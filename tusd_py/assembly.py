@@ -16,7 +16,7 @@ from tusd_py.asgi import Site, TusApp
 from tusd_py.datastore.filesystem import FilesystemStore
 from tusd_py.fs.sync import GroupSync
 from tusd_py.infostore.tusd_dir import TusdDirectory
-from tusd_py.locker.memory import MemoryLocker
+from tusd_py.locker.posix import PosixLocker
 from tusd_py.protocol.cors import ALLOW_HEADERS, ALLOW_METHODS, EXPOSE_HEADERS, Cors
 from tusd_py.protocol.rules import Policy
 from tusd_py.settings import Settings
@@ -114,7 +114,7 @@ def open_directory(
     data = FilesystemStore(root, group=group, dir_mode=dir_mode, file_mode=file_mode)
     durable = durability is not Durability.NONE
     info = TusdDirectory(root, group=group, dir_mode=dir_mode, file_mode=file_mode, durable=durable)
-    locker = MemoryLocker()
+    locker = PosixLocker(f"{root}/.tusd-py")
     return Uploads(data, info, locker, policy=policy, durability=durability, lock_timeout=lock_timeout)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
@@ -127,7 +128,9 @@ class TusApp:
 
     async def _describe(self, request: Request, upload_id: str) -> tuple[int, Head]:
         upload = await self.uploads.describe(upload_id, takeover=b"tus-resumable" in request.headers)
-        return 200, tus1.write_described(upload, self.uploads.policy)
+        return 200, tus1.write_described(
+            upload, self.uploads.policy, partial(request.location, behind_proxy=self._behind_proxy)
+        )
 
     async def _terminate(self, request: Request, upload_id: str) -> tuple[int, Head]:
         await self.uploads.terminate(upload_id)

@@ -42,6 +42,8 @@ class AsgiBody:
             self._stop.set_result(None)
 
     async def pump(self, sink: Sink, limit: int) -> BodyEnd:
+        if self.complete:
+            return BodyEnd.COMPLETE
         while not self._stop.done():
             message = await self._next()
             if message is None:

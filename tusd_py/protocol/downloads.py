@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.metadata import Metadata
+from tusd_py.protocol.upload import MAX_LENGTH
 
 __all__ = ["Selection", "content_headers", "select"]
 
@@ -28,7 +29,10 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf"\s*;\s*({_TOKEN})=(?:{_TOKEN}|\"(?:[^\"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*\")"
 _MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})((?:{_PARAMETER})*)\s*", re.ASCII)
 
-_RANGE = re.compile(rb"bytes=\s*(\d*)-(\d*)\s*")
+MAX_DIGITS = 19
+"""Positions with more digits are beyond any file; Python refuses to read very long ones."""
+
+_RANGE = re.compile(rb"bytes=\s*(\d*)-(\d*)\s*", re.IGNORECASE)
 
 
 def content_headers(metadata: Metadata) -> list[tuple[bytes, bytes]]:
@@ -80,18 +84,23 @@ def select(headers: Headers, size: int, etag: bytes | None, modified: float) -> 
         return Selection(status)
     whole = Selection(200, 0, size)
     match = _RANGE.fullmatch(headers.get(b"range", b""))
-    if match is None or match[0].endswith(b"=-") or not _range_applies(headers, etag, int(modified)):
+    if match is None or not _range_applies(headers, etag, int(modified)):
         return whole
-    if not match[1] and not match[2]:
+    first, last = _position(match[1]), _position(match[2])
+    if first is None:
+        if last is None:
+            return whole
+        return Selection(206, max(0, size - last), size) if last and size else Selection(416)
+    if last is not None and last < first:
         return whole
-    if not match[1]:
-        count = int(match[2])
-        return Selection(206, max(0, size - count), size) if count and size else Selection(416)
-    start = int(match[1])
-    end = int(match[2]) + 1 if match[2] else size
-    if end <= start and match[2]:
-        return whole
-    return Selection(206, start, min(end, size)) if start < size else Selection(416)
+    return Selection(206, first, size if last is None else min(last + 1, size)) if first < size else Selection(416)
+
+
+def _position(digits: bytes) -> int | None:
+    """A position in a range, however long; None where it is left out."""
+    if not digits:
+        return None
+    return int(digits) if len(digits) <= MAX_DIGITS else MAX_LENGTH
 
 
 def _precondition(headers: Headers, etag: bytes | None, modified: int) -> int | None:

@@ -38,11 +38,8 @@ def parse_number(value: bytes) -> int | None:
 
 
 def text_of(value: bytes) -> str:
-    """A field value as text: UTF-8 where it is valid, else one character a byte; never fails."""
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+    """A field value as text, one character a byte: never fails, and `encode("latin-1")` gives the same bytes back (M07)."""
+    return value.decode("latin-1")
 
 
 def is_media_type(value: bytes, wanted: bytes) -> bool:
@@ -58,8 +55,8 @@ def has_token(value: bytes, wanted: bytes) -> bool:
 def body_length(headers: Headers) -> int | None:
     """How many bytes the body has: 0 where none is announced, None where it is chunked.
 
-    Servers have refused contradictory framing before the application sees it.
+    Servers have refused contradictory framing, and lengths that are no numbers, before the application sees them.
     """
     if b"transfer-encoding" in headers:
         return None
-    return parse_number(headers.get(b"content-length", b"0")) or 0
+    return min(int(headers.get(b"content-length", b"0")), MAX_LENGTH)

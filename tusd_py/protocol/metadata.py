@@ -13,7 +13,10 @@ __all__ = ["Metadata", "build_metadata", "parse_metadata"]
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Pairs of key and decoded value, in the client's order, and `header`, the client's own spelling of them (H05, M09)."""
+    """Pairs of key and decoded value, in the client's order, and `header`, the client's own spelling of them (H05, M09).
+
+    `header` has one character for a byte, as header fields are bytes; keys are text, UTF-8 where they are valid (M07).
+    """
 
     pairs: Mapping[str, bytes] = field(default_factory=dict)
     header: str = ""
@@ -48,6 +51,8 @@ def parse_metadata(header: str, *, strict: bool = False) -> Metadata:
 def _parse_pair(element: str) -> tuple[str, bytes | None]:
     """Key and value of one element; the value is None when the element is not well formed."""
     key, _, encoded = element.strip(" ").partition(" ")
+    if not key.isascii():
+        key = _decoded_key(key)
     if not key or "\t" in element:
         return key, None
     try:
@@ -56,10 +61,19 @@ def _parse_pair(element: str) -> tuple[str, bytes | None]:
         return key, None
 
 
+def _decoded_key(key: str) -> str:
+    try:
+        return key.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return key
+
+
 def build_metadata(pairs: Mapping[str, bytes]) -> str:
     """The inverse of `parse_metadata`; an empty value is written without base64 and without the space."""
     return ",".join(_build_pair(key, value) for key, value in pairs.items())
 
 
 def _build_pair(key: str, value: bytes) -> str:
+    if not key.isascii():
+        key = key.encode("utf-8").decode("latin-1")
     return f"{key} {binascii.b2a_base64(value, newline=False).decode()}" if value else key

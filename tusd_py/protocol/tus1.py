@@ -123,8 +123,8 @@ def write_appended(upload: Upload, policy: Policy) -> ResponseHead:
     return _with_expiry([(b"upload-offset", b"%d" % upload.offset)], upload, policy)
 
 
-def write_described(upload: Upload, policy: Policy) -> ResponseHead:
-    """Head of the answer to a HEAD; rows H01 to H05, N14, N15, N22."""
+def write_described(upload: Upload, policy: Policy, url_of: Callable[[str], bytes]) -> ResponseHead:
+    """Head of the answer to a HEAD; rows H01 to H05, N14, N15, N22. `url_of` gives the URL of an id."""
     head: ResponseHead = [_NO_STORE]
     if not upload.is_final or upload.finished:
         head.append((b"upload-offset", b"%d" % upload.offset))
@@ -133,9 +133,13 @@ def write_described(upload: Upload, policy: Policy) -> ResponseHead:
     elif not upload.is_final:
         head.append((b"upload-defer-length", b"1"))
     if upload.metadata.header:
-        head.append((b"upload-metadata", upload.metadata.header.encode()))
+        head.append((b"upload-metadata", upload.metadata.header.encode("latin-1")))
     if upload.concat is not None:
-        head.append((b"upload-concat", upload.concat.encode()))
+        head.append((b"upload-concat", upload.concat.encode("latin-1")))
+    elif upload.is_partial:
+        head.append((b"upload-concat", b"partial"))
+    elif upload.partials is not None:  # a record of tusd's, which does not keep the client's own string
+        head.append((b"upload-concat", b"final;" + b" ".join(map(url_of, upload.partials))))
     return _with_expiry(head, upload, policy)
 
 

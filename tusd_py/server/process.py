@@ -121,7 +121,10 @@ class _StartFailure(logging.Filter):
 
 
 class ServingProcess(uvicorn.Server):
-    """uvicorn's server, stopping as tusd does. A `worker` leaves the second signal to its supervisor."""
+    """uvicorn's server, stopping as tusd does.
+
+    A `worker` leaves the second signal to its supervisor: what is sent to the whole group reaches it from there once more.
+    """
 
     def __init__(
         self, config: uvicorn.Config, service: Application, shutdown_timeout: float, ready: Callable[[], None], *, worker: bool
@@ -134,13 +137,11 @@ class ServingProcess(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
+            loop.add_signal_handler(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         await self._serve(sockets)
 
-    def _on_signal(self, number: int) -> None:
-        if self._worker and number == signal.SIGINT:
-            return  # Ctrl+C reaches the whole group, and the supervisor turns it into one SIGTERM for each of us
+    def _on_signal(self) -> None:
         if self.should_exit and not self._worker:
             log_event(log, logging.WARNING, "ShutdownForced")
             _exit_now(1)

@@ -141,6 +141,7 @@ class _Supervisor:
         try:
             _die_with(parent)
             signal.set_wakeup_fd(-1)
+            # What the loop does not take over is to work as in any process, SIGCHLD above all: uvloop's subprocesses need it.
             for number in WATCHED:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])

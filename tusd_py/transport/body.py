@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 
 from tusd_py.ports.body import BodyEnd, Sink
 from tusd_py.transport import threads
-from tusd_py.transport.framing import Framing, MalformedChunk
+from tusd_py.transport.framing import Framing
 
 __all__ = ["HIGH_WATER", "Connection", "TransportBody"]
 
@@ -116,6 +116,8 @@ class TransportBody:
         return self._framing.finished
 
     async def pump(self, sink: Sink, limit: int) -> BodyEnd:
+        if self._framing.finished:
+            return BodyEnd.COMPLETE
         self._sink, self._room = sink, limit
         self._connection.send_continue()
         pieces, self._pieces = self._pieces, []
@@ -155,10 +157,9 @@ class TransportBody:
                 data = memoryview(b"".join(self._pieces))
                 self._pieces.clear()
                 self._buffered = 0
-                try:
-                    return b"".join(self._framing.feed(data)), not self._framing.finished
-                except MalformedChunk:
-                    self._cut = True
+                payload = b"".join(self._framing.feed(data))
+                self._cut = self._cut or self._framing.malformed is not None
+                return payload, not self._framing.finished
             if self._cut:
                 return None
             self._event = self._event or asyncio.Event()
@@ -201,15 +202,14 @@ class TransportBody:
     def _absorb(self, data: memoryview) -> BodyEnd | None:
         """Give the payload in `data` to the sink; returns why the body ends here, if it does. Raises what the sink raises."""
         assert self._sink is not None
-        try:
-            for piece in self._framing.feed(data):
-                if len(piece) > self._room:
-                    self._sink.write(piece[: self._room])
-                    self._room = 0
-                    return BodyEnd.EXCESS
-                self._sink.write(piece)
-                self._room -= len(piece)
-        except MalformedChunk:
+        for piece in self._framing.feed(data):
+            if len(piece) > self._room:
+                self._sink.write(piece[: self._room])
+                self._room = 0
+                return BodyEnd.EXCESS
+            self._sink.write(piece)
+            self._room -= len(piece)
+        if self._framing.malformed:
             return BodyEnd.MALFORMED
         return BodyEnd.COMPLETE if self._framing.finished else None
 

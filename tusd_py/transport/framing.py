@@ -2,6 +2,7 @@
 
 Both framings have the same face: `feed` gives the payload in a piece of input, `finished` says that the body is over, and
 `leftover` is what came behind it and belongs to the next request. `wanted` is how much may be read without taking in more.
+`malformed` says that there is no telling where the body ends; the payload before that place is good.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["ChunkedFraming", "Framing", "LengthFraming", "MalformedChunk"]
+__all__ = ["ChunkedFraming", "Framing", "LengthFraming"]
 
 MAX_LINE = 4096
 """A chunk-size line with its extensions; nginx and Go allow as much."""
@@ -24,14 +25,11 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?"
 _TRAILER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 
 
-class MalformedChunk(ValueError):
-    """The chunked framing is broken; there is no telling where the body ends."""
-
-
 class Framing(Protocol):
     """Cuts the payload out of the bytes of a connection."""
 
     finished: bool
+    malformed: str | None
     leftover: bytes
     trailers: dict[bytes, bytes]
 
@@ -40,17 +38,18 @@ class Framing(Protocol):
         """At most so many bytes should be read next."""
 
     def feed(self, data: memoryview) -> Sequence[memoryview]:
-        """Payload in `data`, as views of it, in order. Raises `MalformedChunk`. Not to be called once finished."""
+        """Payload in `data`, as views of it, in order. Not to be called once the body is finished or malformed."""
 
 
 class LengthFraming:
     """A body of a known number of bytes."""
 
-    __slots__ = ("finished", "leftover", "trailers", "wanted")
+    __slots__ = ("finished", "leftover", "malformed", "trailers", "wanted")
 
     def __init__(self, length: int) -> None:
         self.wanted = length
         self.finished = length == 0
+        self.malformed: str | None = None
         self.leftover = b""
         self.trailers: dict[bytes, bytes] = {}
 
@@ -66,7 +65,7 @@ class LengthFraming:
 class ChunkedFraming:
     """A chunked body. Lines may come in any number of pieces; payload is never copied."""
 
-    __slots__ = ("_line", "_remaining", "_state", "_trailer_bytes", "finished", "leftover", "trailers")
+    __slots__ = ("_line", "_remaining", "_state", "_trailer_bytes", "finished", "leftover", "malformed", "trailers")
 
     def __init__(self) -> None:
         self._state = self._read_size
@@ -74,6 +73,7 @@ class ChunkedFraming:
         self._remaining = 0  # payload to come in this chunk
         self._trailer_bytes = 0
         self.finished = False
+        self.malformed: str | None = None
         self.leftover = b""
         self.trailers: dict[bytes, bytes] = {}
 
@@ -84,7 +84,7 @@ class ChunkedFraming:
     def feed(self, data: memoryview) -> Sequence[memoryview]:
         payload: list[memoryview] = []
         position = 0
-        while position < len(data) and not self.finished:
+        while position < len(data) and not self.finished and not self.malformed:
             if self._remaining:
                 piece = data[position : position + self._remaining]
                 payload.append(piece)
@@ -102,25 +102,27 @@ class ChunkedFraming:
         end = window.find(b"\n")
         self._line += window if end < 0 else window[: end + 1]
         if len(self._line) > MAX_LINE:
-            raise MalformedChunk(f"a line of the chunked framing exceeds {MAX_LINE} bytes")
-        if end < 0:
+            self.malformed = f"a line of the chunked framing exceeds {MAX_LINE} bytes"
+        if end < 0 or self.malformed:
             return position + len(window)
         line, self._line = self._line, b""
-        if not line.endswith(b"\r\n"):  # a bare LF is how requests are smuggled past a proxy that reads it otherwise
-            raise MalformedChunk("a line of the chunked framing does not end in CRLF")
-        self._state(line[:-2])
+        if line.endswith(b"\r\n"):
+            self._state(line[:-2])
+        else:  # a bare LF is how requests are smuggled past a proxy that reads it otherwise
+            self.malformed = "a line of the chunked framing does not end in CRLF"
         return position + end + 1
 
     def _read_size(self, line: bytes) -> None:
         match = _SIZE.fullmatch(line)
         if match is None:
-            raise MalformedChunk("a chunk size in hexadecimal expected")
+            self.malformed = "a chunk size in hexadecimal expected"
+            return
         self._remaining = int(match[1], 16)
         self._state = self._read_chunk_end if self._remaining else self._read_trailer
 
     def _read_chunk_end(self, line: bytes) -> None:
         if line:
-            raise MalformedChunk("a chunk is longer than its size says")
+            self.malformed = "a chunk is longer than its size says"
         self._state = self._read_size
 
     def _read_trailer(self, line: bytes) -> None:
@@ -130,5 +132,6 @@ class ChunkedFraming:
         self._trailer_bytes += len(line)
         match = _TRAILER.fullmatch(line)
         if match is None or self._trailer_bytes > MAX_TRAILERS:
-            raise MalformedChunk("a malformed trailer, or too many of them")
+            self.malformed = "a malformed trailer, or too many of them"
+            return
         self.trailers[match[1].lower()] = match[2]

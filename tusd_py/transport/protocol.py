@@ -47,6 +47,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     _length = 0
     _chunked = False
     _head_complete = False
+    _keep_alive = False
     _stray_body = False
 
     @classmethod
@@ -67,12 +68,13 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         if self._body is not None and not self._body.complete:
             self._body.feed(data)
             return
-        self._head = self._head + data if self._head else data
+        begins = not self._head
+        self._head = data if begins else self._head + data
         if self._busy:
             if len(self._head) > HIGH_WATER:  # pipelined ahead of our answer; it can wait
                 self.pause()
         else:
-            self._next_request()
+            self._next_request(begins)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         self._eof = True
@@ -137,16 +139,16 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.network_timeout, self.timeout_keep_alive_handler)
 
-    def _next_request(self) -> None:
-        """Begin with the next request if its head is complete."""
+    def _next_request(self, begins: bool) -> None:
+        """Begin with the next request if its head is complete. `begins` says that its first byte has just come."""
         data = self._head if self._head[:1] not in b"\r\n" else self._head.lstrip(b"\r\n")
         end = data.find(_END_OF_HEAD)
         if end < 0:
             self._head = data
             if len(data) > MAX_HEAD:
                 self._refuse(431, f"the request head exceeds {MAX_HEAD} bytes")
-            elif data:
-                self._wait_for_head()
+            elif begins:
+                self._wait_for_head()  # the whole head has to come in that time: a trickle must not hold us for ever
             return
         self._unset_keepalive_if_required()
         end += len(_END_OF_HEAD)
@@ -179,7 +181,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        name, value = name.lower(), value.strip(b" \t")  # the parser leaves blanks behind the value (RFC 9110, 5.5)
         if name == b"content-length":
             self._length = int(value)  # the parser has seen to it that it is a number, and the only one
         elif name == b"transfer-encoding":
@@ -190,6 +192,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def on_headers_complete(self) -> None:
         self._head_complete = True
+        self._keep_alive = self.parser.should_keep_alive()  # behind the head, the parser is about the next one
         if self.parser.should_upgrade() and self._should_upgrade():
             self.scope = self._make_scope()  # type: ignore[assignment]
 
@@ -244,7 +247,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             body,
             default_headers=self.server_state.default_headers,
             expects_continue=self.expect_100_continue and not framing.finished,
-            keep_alive=not self._eof and scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=not self._eof and scope["http_version"] != "1.0" and self._keep_alive,
             network_timeout=self.network_timeout,
             on_response=self._response_complete,
         )
@@ -271,7 +274,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def _resume_pipeline(self) -> None:
         if not self._busy and not self.transport.is_closing() and self._head:
-            self._next_request()
+            self._next_request(begins=True)
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer a request that never reaches the application, and close."""

@@ -24,6 +24,7 @@ from tusd_py.protocol.refusals import (
     NotReady,
     PartialInUse,
     ReadTimeout,
+    ServerShutdown,
     UnexpectedEof,
     UploadDamaged,
     UploadFailed,
@@ -220,10 +221,10 @@ class Uploads:
         upload = await self._allocate(upload)
         try:
             return await self._receive_into(upload, payload, body, limit, hold)
-        except (UnexpectedEof, ReadTimeout):
+        except (UnexpectedEof, ReadTimeout, ServerShutdown):
             if not payload.verified:
                 await self._forget(upload)
-            raise  # what a client sent before its connection broke is kept: it may know the URL by other means (W06)
+            raise  # what came before the connection broke is kept, as tusd does (W06)
         except BaseException:
             await self._forget(upload)
             raise

@@ -1,0 +1,10 @@
+"""Public conformance suites, one per port: what an adapter, ours or a plugin's, has to keep of the port's promises.
+
+An adapter's test file subclasses a suite and overrides its fixture. Needs pytest and pytest-asyncio (`asyncio_mode = "auto"`).
+"""
+
+from tusd_py.testing.datastore_suite import DataStoreSuite
+from tusd_py.testing.infostore_suite import InfoStoreSuite
+from tusd_py.testing.locker_suite import LockerSuite
+
+__all__ = ["DataStoreSuite", "InfoStoreSuite", "LockerSuite"]

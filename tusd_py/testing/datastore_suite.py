@@ -1,0 +1,276 @@
+"""The promises of `tusd_py.ports.datastore`, a test each. Bytes are checked by reading them back through another opening."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+
+import pytest
+
+from tusd_py.ports.datastore import DataStore
+from tusd_py.ports.failures import StorageFailure, UploadExists, UploadNotFound
+from tusd_py.protocol.upload import Upload
+
+__all__ = ["DataStoreSuite"]
+
+LARGE = 3 * 1024 * 1024 + 7
+"""More bytes than any adapter should keep in memory for a writer, and no power of two."""
+
+
+class DataStoreSuite:
+    """Override `store` with a fixture that gives an empty store."""
+
+    @pytest.fixture
+    def store(self) -> DataStore:
+        raise NotImplementedError("an adapter's test class overrides this fixture")
+
+    # Helpers: what the use cases do.
+
+    async def make(self, store: DataStore, upload_id: str, data: bytes = b"") -> Upload:
+        """An upload that holds `data`."""
+        upload = Upload(id=upload_id, length=None)
+        upload = upload.evolve(storage=await store.create(upload))
+        return await self.append(store, upload, data)
+
+    async def append(self, store: DataStore, upload: Upload, data: bytes, *, verified: bool = True) -> Upload:
+        writer = await store.open_writer(upload, verified=verified)
+        try:
+            writer.write(data)
+            await writer.commit()
+        finally:
+            await writer.close()
+        return upload.evolve(offset=upload.offset + len(data))
+
+    async def read(self, store: DataStore, upload: Upload) -> bytes:
+        content = await store.open_content(upload)
+        try:
+            return await content.read(0, content.size + 1)
+        finally:
+            await content.close()
+
+    # create
+
+    async def test_a_new_upload_is_empty(self, store: DataStore) -> None:
+        assert await self.read(store, await self.make(store, "new")) == b""
+
+    async def test_creating_again_fails_and_leaves_the_upload_alone(self, store: DataStore) -> None:
+        upload = await self.make(store, "same", b"precious")
+        with pytest.raises(UploadExists):
+            await store.create(Upload(id="same", length=1))
+        assert await self.read(store, upload) == b"precious"
+
+    async def test_an_id_may_have_slashes(self, store: DataStore) -> None:
+        upload = await self.make(store, "project/2024/video", b"bytes")
+        assert await self.read(store, upload) == b"bytes"
+
+    async def test_uploads_do_not_mix(self, store: DataStore) -> None:
+        names = [f"upload{number}" for number in range(20)]
+        uploads = await asyncio.gather(*(self.make(store, name, name.encode() * 100) for name in names))
+        for name, upload in zip(names, uploads, strict=True):
+            assert await self.read(store, upload) == name.encode() * 100
+
+    # Writer
+
+    @pytest.mark.parametrize("verified", [True, False])
+    async def test_bytes_follow_bytes(self, store: DataStore, verified: bool) -> None:
+        upload = await self.make(store, "appended")
+        for piece in (b"one", b"", b"two", b"three"):
+            upload = await self.append(store, upload, piece, verified=verified)
+        assert await self.read(store, upload) == b"onetwothree"
+
+    @pytest.mark.parametrize("verified", [True, False])
+    async def test_every_kind_of_buffer_is_taken(self, store: DataStore, verified: bool) -> None:
+        upload = await self.make(store, "buffers")
+        writer = await store.open_writer(upload, verified=verified)
+        reused = bytearray(b"bytearray ")
+        writer.write(b"bytes ")
+        writer.write(reused)
+        reused[:] = b"overwritten"  # the buffer is the caller's again
+        writer.write(memoryview(b"a memoryview")[2:])
+        await writer.commit()
+        await writer.close()
+        assert await self.read(store, upload) == b"bytes bytearray memoryview"
+
+    @pytest.mark.parametrize("verified", [True, False])
+    async def test_position_is_behind_the_last_byte(self, store: DataStore, verified: bool) -> None:
+        upload = await self.make(store, "position", b"12345")
+        writer = await store.open_writer(upload, verified=verified)
+        assert writer.position == 5
+        writer.write(b"678")
+        assert writer.position == 8
+        await writer.commit()
+        assert writer.position == 8
+        await writer.close()
+
+    @pytest.mark.parametrize("verified", [True, False])
+    @pytest.mark.parametrize("start", [b"", b"there already"])
+    async def test_large_bodies_arrive_whole(self, store: DataStore, verified: bool, start: bytes) -> None:
+        upload = await self.make(store, "large", start)
+        data = bytes(range(251)) * (LARGE // 251)
+        writer = await store.open_writer(upload, verified=verified)
+        for position in range(0, len(data), 700_001):
+            writer.write(data[position : position + 700_001])
+        await writer.commit()
+        await writer.sync()
+        await writer.close()
+        assert await self.read(store, upload) == start + data
+
+    async def test_bytes_beyond_the_offset_are_cut(self, store: DataStore) -> None:
+        upload = await self.make(store, "leftover", b"goodBAD")
+        upload = upload.evolve(offset=4)
+        writer = await store.open_writer(upload)
+        await writer.close()
+        assert await self.read(store, upload) == b"good"
+
+    async def test_fewer_bytes_than_the_offset_are_a_failure(self, store: DataStore) -> None:
+        upload = await self.make(store, "lost", b"some")
+        with pytest.raises(StorageFailure):
+            await store.open_writer(upload.evolve(offset=5))
+
+    async def test_nothing_can_be_written_to_nothing(self, store: DataStore) -> None:
+        with pytest.raises(StorageFailure):
+            await store.open_writer(Upload(id="never", length=1))
+
+    @pytest.mark.parametrize("verified", [True, False])
+    @pytest.mark.parametrize("size", [3, LARGE])
+    @pytest.mark.parametrize("start", [b"", b"before"])
+    async def test_rollback_ends_where_the_writer_began(self, store: DataStore, verified: bool, size: int, start: bytes) -> None:
+        upload = await self.make(store, "rolled-back", start)
+        for commit in (False, True):
+            writer = await store.open_writer(upload, verified=verified)
+            writer.write(b"x" * size)
+            if commit:
+                await writer.commit()
+            await writer.rollback()
+            assert writer.position == len(start)
+            await writer.close()
+            assert await self.read(store, upload) == start
+
+    @pytest.mark.parametrize("size", [3, LARGE])
+    async def test_unverified_bytes_are_invisible_until_commit(self, store: DataStore, size: int) -> None:
+        upload = await self.make(store, "unseen", b"seen")
+        writer = await store.open_writer(upload, verified=False)
+        writer.write(b"x" * size)
+        assert await self.read(store, upload) == b"seen"
+        await writer.commit()
+        await writer.close()
+        assert await self.read(store, upload) == b"seen" + b"x" * size
+
+    @pytest.mark.parametrize("size", [3, LARGE])
+    async def test_closing_drops_what_was_not_committed(self, store: DataStore, size: int) -> None:
+        upload = await self.make(store, "dropped", b"kept")
+        writer = await store.open_writer(upload, verified=False)
+        writer.write(b"x" * size)
+        await writer.close()
+        assert await self.read(store, upload) == b"kept"
+
+    @pytest.mark.parametrize("verified", [True, False])
+    async def test_closing_twice_is_no_failure(self, store: DataStore, verified: bool) -> None:
+        writer = await store.open_writer(await self.make(store, "closed"), verified=verified)
+        writer.write(b"x")
+        await writer.close()
+        await writer.close()
+
+    async def test_syncing_many_at_once(self, store: DataStore) -> None:
+        uploads = [await self.make(store, f"synced{number}", b"bytes") for number in range(10)]
+        writers = [await store.open_writer(upload) for upload in uploads]
+        await asyncio.gather(*(writer.sync() for writer in writers), *(store.sync(upload) for upload in uploads))
+        for writer in writers:
+            await writer.close()
+
+    # Content
+
+    async def test_content_is_read_at_any_place(self, store: DataStore) -> None:
+        content = await store.open_content(await self.make(store, "read", b"0123456789"))
+        assert content.size == 10
+        assert await content.read(3, 4) == b"3456"
+        assert await content.read(8, 100) == b"89"
+        assert await content.read(10, 1) == b""
+        await content.close()
+        await content.close()
+
+    async def test_content_outlives_removal(self, store: DataStore) -> None:
+        upload = await self.make(store, "removed-while-read", b"still here")
+        content = await store.open_content(upload)
+        await store.remove(upload)
+        assert await content.read(0, 100) == b"still here"
+        await content.close()
+
+    async def test_a_descriptor_shows_the_same_bytes(self, store: DataStore) -> None:
+        content = await store.open_content(await self.make(store, "descriptor", b"0123456789"))
+        if (fd := content.fileno()) is not None:
+            assert os.pread(fd, 4, 2) == await content.read(2, 4)
+        await content.close()
+
+    async def test_the_version_changes_with_the_bytes(self, store: DataStore) -> None:
+        upload = await self.make(store, "versions", b"one")
+        versions = []
+        for _ in range(2):
+            content = await store.open_content(upload)
+            versions.append(content.version)
+            await content.close()
+        assert versions[0] == versions[1]
+        assert re.fullmatch(r"[A-Za-z0-9-]+", versions[0])
+        await self.append(store, upload, b"more")
+        content = await store.open_content(upload)
+        assert content.version != versions[0]
+        assert content.modified > 0
+        await content.close()
+
+    async def test_nothing_can_be_read_from_nothing(self, store: DataStore) -> None:
+        with pytest.raises(UploadNotFound):
+            await store.open_content(Upload(id="never", length=1))
+
+    # concatenate
+
+    @pytest.mark.parametrize("durable", [True, False])
+    async def test_a_final_holds_its_partials_in_order(self, store: DataStore, durable: bool) -> None:
+        parts = [await self.make(store, f"part{number}", bytes([number]) * size) for number, size in enumerate((5, 0, LARGE, 1))]
+        final = await self.make(store, "final")
+        await store.concatenate(final, [parts[2], parts[0], parts[1], parts[3], parts[0]], durable=durable)
+        assert await self.read(store, final) == b"\2" * LARGE + b"\0" * 5 + b"\3" + b"\0" * 5
+        assert await self.read(store, parts[0]) == b"\0" * 5
+
+    async def test_a_final_of_nothing_is_empty(self, store: DataStore) -> None:
+        final = await self.make(store, "final")
+        await store.concatenate(final, [])
+        assert await self.read(store, final) == b""
+
+    async def test_a_missing_partial_leaves_the_final_as_it_was(self, store: DataStore) -> None:
+        there, final = await self.make(store, "there", b"bytes"), await self.make(store, "final")
+        with pytest.raises(StorageFailure):
+            await store.concatenate(final, [there, Upload(id="missing", length=1, offset=1)])
+        assert await self.read(store, final) == b""
+
+    async def test_a_short_partial_leaves_the_final_as_it_was(self, store: DataStore) -> None:
+        short, final = await self.make(store, "short", b"bytes"), await self.make(store, "final")
+        with pytest.raises(StorageFailure):
+            await store.concatenate(final, [short.evolve(offset=6)])
+        assert await self.read(store, final) == b""
+
+    async def test_concatenating_again_gives_the_same(self, store: DataStore) -> None:
+        part, final = await self.make(store, "part", b"bytes"), await self.make(store, "final")
+        await store.concatenate(final, [part, part])
+        await store.concatenate(final, [part, part])
+        assert await self.read(store, final) == b"bytesbytes"
+
+    # remove
+
+    async def test_removed_bytes_are_gone(self, store: DataStore) -> None:
+        upload = await self.make(store, "removed", b"bytes")
+        neighbour = await self.make(store, "removed-not", b"bytes")
+        await store.remove(upload)
+        with pytest.raises(UploadNotFound):
+            await store.open_content(upload)
+        assert await self.read(store, neighbour) == b"bytes"
+
+    async def test_removing_nothing_is_no_failure(self, store: DataStore) -> None:
+        upload = await self.make(store, "removed")
+        await store.remove(upload)
+        await store.remove(upload)
+        await store.remove(Upload(id="never/was", length=1))
+
+    async def test_an_id_can_be_used_again(self, store: DataStore) -> None:
+        await store.remove(await self.make(store, "again", b"old"))
+        assert await self.read(store, await self.make(store, "again", b"new")) == b"new"
