@@ -135,7 +135,7 @@ class DataStoreSuite:
     @pytest.mark.parametrize("verified", [True, False])
     @pytest.mark.parametrize("size", [3, LARGE])
     @pytest.mark.parametrize("start", [b"", b"before"])
-    async def test_rollback_ends_where_the_writer_began(self, store: DataStore, verified: bool, size: int, start: bytes) -> None:
+    async def test_rollback_ends_where_it_began(self, store: DataStore, verified: bool, size: int, start: bytes) -> None:
         upload = await self.make(store, "rolled-back", start)
         for commit in (False, True):
             writer = await store.open_writer(upload, verified=verified)
@@ -226,7 +226,8 @@ class DataStoreSuite:
 
     @pytest.mark.parametrize("durable", [True, False])
     async def test_a_final_holds_its_partials_in_order(self, store: DataStore, durable: bool) -> None:
-        parts = [await self.make(store, f"part{number}", bytes([number]) * size) for number, size in enumerate((5, 0, LARGE, 1))]
+        sizes = (5, 0, LARGE, 1)
+        parts = [await self.make(store, f"part{number}", bytes([number]) * size) for number, size in enumerate(sizes)]
         final = await self.make(store, "final")
         await store.concatenate(final, [parts[2], parts[0], parts[1], parts[3], parts[0]], durable=durable)
         assert await self.read(store, final) == b"\2" * LARGE + b"\0" * 5 + b"\3" + b"\0" * 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -21,12 +20,6 @@ MOMENT = 0.01
 
 def nobody() -> None:
     """For holders that are not to be asked."""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(AGES):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class LockerSuite:
@@ -96,17 +89,18 @@ class LockerSuite:
         assert taken == [0, 1, 2, 3, 4]
 
     async def test_who_has_let_go_is_not_asked(self, locker: Locker) -> None:
-        asked: list[str] = []
-        lease = await locker.acquire("upload", lambda: asked.append("first"), AGES)
-        second = asyncio.create_task(locker.acquire("upload", lambda: asked.append("second"), AGES))
-        await until(lambda: bool(asked))
-        del asked[:]
+        first_asked, second_asked = asyncio.Event(), asyncio.Event()
+        lease = await locker.acquire("upload", first_asked.set, AGES)
+        second = asyncio.create_task(locker.acquire("upload", second_asked.set, AGES))
+        await first_asked.wait()
+        first_asked.clear()
         await lease.release()
         held = await second
         with pytest.raises(LockTimeout):
             await locker.acquire("upload", nobody, MOMENT)
-        await until(lambda: bool(asked))
-        assert set(asked) == {"second"}
+        async with asyncio.timeout(AGES):
+            await second_asked.wait()
+        assert not first_asked.is_set()
         await held.release()
 
     async def test_waiting_ends(self, locker: Locker) -> None:
