@@ -375,7 +375,7 @@ def test_blanks_around_expect(tus: TusClient) -> None:
         until_continue(connection)
 
 
-@pytest.mark.parametrize("coding", [b"Chunked", b"CHUNKED", b"\tchunked\t "])
+@pytest.mark.parametrize("coding", [b"Chunked", b"CHUNKED", b"  chunked"])
 def test_chunked_in_any_spelling(tus: TusClient, coding: bytes) -> None:
     path = tus.create(10)
     with sent(tus, patch_head(path, b"Transfer-Encoding: " + coding) + chunked(b"hello")) as (answer, connection):

@@ -308,19 +308,39 @@ def test_p16_fin_keeps_everything(tus: TusClient, shared_server: ServerProcess, 
 
 
 @pytest.mark.parametrize("size", [pytest.param(size, id=f"P16-rst-{size}") for size in SIZES])
-def test_p16_reset_keeps_what_had_arrived(tus: TusClient, shared_server: ServerProcess, size: int) -> None:
-    """A reset may destroy bytes that the server hasn't read yet, but none that it has."""
+def test_p16_reset_keeps_everything_that_arrived(tus: TusClient, shared_server: ServerProcess, size: int) -> None:
+    """A reset destroys what is still on its way; what this machine has acknowledged can be read even after it."""
     data = pattern(size)
     path = tus.create(size + 1000)
     connection = begin_patch(tus, path, 0, size + 1000)
     connection.send(data)
     until_delivered(connection)
-    arrived = until(lambda: len(stored(shared_server, path)), what="bytes on disk")
     reset(connection)
-    offset = tus.offset(path)
-    assert arrived <= offset <= size
-    assert stored(shared_server, path) == data[:offset]
-    assert tus.patch(path, offset, data[offset:] + b"z" * 1000).offset == size + 1000
+    until_offset(tus, path, size)
+    assert stored(shared_server, path) == data
+    assert tus.patch(path, size, b"z" * 1000).offset == size + 1000
+    assert stored(shared_server, path) == data + b"z" * 1000
+    assert tus.delete(path).status == 204
+
+
+@pytest.mark.parametrize("size", [pytest.param(size, id=f"P16-rst-at-once-{size}") for size in SIZES])
+def test_p16_reset_in_full_flight_leaves_a_prefix(tus: TusClient, shared_server: ServerProcess, size: int) -> None:
+    """Some bytes may be lost here, but those that are kept are the first ones, and the upload goes on from them."""
+    data = pattern(size)
+    path = tus.create(size + 1000)
+    connection = tus.connect()
+    connection.send_head("PATCH", path, patch_head(size + 1000))
+    connection.send(data)
+    reset(connection)
+
+    def resumed() -> bool:
+        offset = tus.offset(path)
+        assert stored(shared_server, path)[:offset] == data[:offset]
+        answer = tus.patch(path, offset, data[offset:] + b"z" * 1000)
+        assert answer.status in {204, 409}  # 409: the server came to the first request only now
+        return answer.status == 204
+
+    until(resumed)
     assert stored(shared_server, path) == data + b"z" * 1000
     assert tus.delete(path).status == 204
 
