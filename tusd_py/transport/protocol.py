@@ -48,7 +48,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     _chunked = False
     _head_complete = False
     _keep_alive = False
-    _stray_body = False
+    _unframed = False
 
     @classmethod
     def configure(cls, *, network_timeout: float) -> type[UploadProtocol]:
@@ -82,11 +82,9 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             if self._body is not None:
                 self._body.cut()
             return False
-        assert self._cycle is not None
-        self._cycle.keep_alive = False
         if self._body is not None and not self._body.complete:
             self._body.cut()
-        return True  # half-closed: the answer still goes out (P17)
+        return True  # half-closed: the answers still go out (P17)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -160,7 +158,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def _parse(self, head: bytes) -> None:
         self.parser = httptools.HttpRequestParser(self)
-        self._length, self._chunked, self._head_complete, self._stray_body = 0, False, False, False
+        self._length, self._chunked, self._head_complete, self._unframed = 0, False, False, False
         try:
             self.parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -170,8 +168,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         except httptools.HttpParserError:
             self._refuse(400, "invalid HTTP request")
             return
-        if not self._head_complete or self._stray_body:
-            self._refuse(400, "invalid HTTP request head")
+        if not self._head_complete or self._unframed:
+            self._refuse(400, "invalid HTTP request: there is no telling where its body ends")
             return
         self._begin()
 
@@ -186,6 +184,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             self._length = int(value)  # the parser has seen to it that it is a number, and the only one
         elif name == b"transfer-encoding":
             self._chunked = True
+            if value.lower() != b"chunked":  # no other coding is ours to undo, and no two of them
+                self._unframed = True
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -197,7 +197,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             self.scope = self._make_scope()  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
-        self._stray_body = True  # only a head is ever fed: the parser sees its end where we don't
+        self._unframed = True  # only a head is ever fed: the parser sees its end where we don't
 
     def on_message_complete(self) -> None:
         """Nothing: where a body ends is our business."""
@@ -247,7 +247,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             body,
             default_headers=self.server_state.default_headers,
             expects_continue=self.expect_100_continue and not framing.finished,
-            keep_alive=not self._eof and scope["http_version"] != "1.0" and self._keep_alive,
+            keep_alive=scope["http_version"] != "1.0" and self._keep_alive,
             network_timeout=self.network_timeout,
             on_response=self._response_complete,
         )
@@ -267,6 +267,9 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             return
         self._head = self._body.leftover() + self._head
         self._body = None
+        if self._eof and _END_OF_HEAD not in self._head:
+            self.transport.close()
+            return
         self.flow.resume_reading()
         self._wait_for_head()
         if self._head:

@@ -73,7 +73,7 @@ class Assembler:
         for final_id in await self._info.expected_by(partial_id):
             try:
                 final = await self._info.load(final_id)
-                if not final.finished and final.failure is None and await self._due_partials(final) is not None:
+                if not final.finished and final.failure is None and _all_finished(await self._load_partials(final)):
                     return True
             except (UploadNotFound, RecordDamaged, _CannotFinish):
                 continue
@@ -110,28 +110,28 @@ class Assembler:
             return True
         if not final.finished and final.failure is None:
             try:
-                partials = await self._due_partials(final)
+                partials = await self._load_partials(final)
             except _CannotFinish as reason:
                 await self._info.replace(final.evolve(failure=str(reason)))
             else:
-                if partials is None:
+                length = concatenated_length(partials)
+                if final.length != length:  # the last deferred length has been declared
+                    final = final.evolve(length=length)
+                    await self._info.replace(final)
+                if not _all_finished(partials):
                     return False
                 await self._put_together(final, partials)
         await self._info.unexpect(final)
         return True
 
     async def _put_together(self, final: Upload, partials: list[Upload]) -> None:
-        length = concatenated_length(partials)
-        if final.length != length:
-            final = final.evolve(length=length)
-            await self._info.replace(final)
         if self._durable:
             await self._info.sync(final)
         await self._data.concatenate(final, partials, durable=self._durable)
-        await self._info.commit_offset(final.evolve(offset=length, active_at=self._clock()))
+        await self._info.commit_offset(final.evolve(offset=final.length, active_at=self._clock()))
 
-    async def _due_partials(self, final: Upload) -> list[Upload] | None:
-        """The partials, all finished; None while some are not. Raises `_CannotFinish`."""
+    async def _load_partials(self, final: Upload) -> list[Upload]:
+        """The partials, in order. Raises `_CannotFinish`."""
         partials = []
         for partial_id in final.partials or ():
             try:
@@ -143,15 +143,19 @@ class Assembler:
             partials.append(partial)
         if (concatenated_length(partials) or 0) > self._policy.ceiling:
             raise _CannotFinish("its partial uploads exceed the maximum size")
-        return partials if all(partial.finished for partial in partials) else None
+        return partials
 
     async def _is_due(self, final_id: str) -> bool:
         try:
-            return await self._due_partials(await self._info.load(final_id)) is not None
+            return _all_finished(await self._load_partials(await self._info.load(final_id)))
         except _CannotFinish:
             return True
         except UploadNotFound:
             return False
+
+
+def _all_finished(partials: list[Upload]) -> bool:
+    return all(partial.finished for partial in partials)
 
 
 class _CannotFinish(Exception):
