@@ -25,9 +25,16 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Service:
-    def __init__(self) -> None:
+    def __init__(self, upload_dir: Path) -> None:
+        self.upload_dir = upload_dir
         self.stopping = asyncio.Event()
-        self.paths = {"/pid": self.pid, "/until-stopped": self.until_stopped, "/for-ever": self.for_ever, "/deaf": self.deaf}
+        self.paths = {
+            "/pid": self.pid,
+            "/until-stopped": self.until_stopped,
+            "/for-ever": self.for_ever,
+            "/deaf": self.deaf,
+            "/until-file": self.until_file,
+        }
 
     def begin_shutdown(self) -> None:
         self.stopping.set()
@@ -63,16 +70,21 @@ class Service:
         await asyncio.Event().wait()
         return b""
 
+    async def until_file(self) -> bytes:
+        while not (self.upload_dir / "go").exists():  # noqa: ASYNC110 - it is another process that makes the file
+            await asyncio.sleep(0.01)
+        return b"done"
+
     async def deaf(self) -> bytes:
         while True:
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
 
 
-def build(_settings: object) -> Service:
+def build(settings: Any) -> Service:
     if os.environ.get("STANDIN") == "dies":
         os._exit(9)
-    return Service()
+    return Service(settings.upload_dir)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def test_a_place_that_cannot_have_a_socket(path: str, tmp_path: Path) -> None:
 
 def test_the_socket_of_a_successor_is_not_removed(start_server: StartServer, place: Path) -> None:
     server = start_server(unix=str(place))
+    assert server.client().create(1)
     os.unlink(place)
     leave_stale(place)
     server.signal(signal.SIGTERM)

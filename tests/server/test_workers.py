@@ -64,6 +64,7 @@ def test_a_worker_that_was_killed_is_replaced(start_server: StartServer) -> None
     until_answered_by(server, after)
     assert before < after
     assert "event=WorkerDied worker=" in server.log and f"pid={killed} status=-9" in server.log
+    assert server.log.count("You can now upload files") == 1
     assert server.terminate() == 0
 
 

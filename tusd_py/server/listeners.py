@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import stat
 from collections.abc import Iterator
@@ -126,7 +125,7 @@ def _unix_socket(path: Path) -> Iterator[socket.socket]:
         one.bind(str(path))
         # At once: whoever sees the file expects to be able to connect.
         one.listen(BACKLOG)
-        made = path.stat()
+        made = _identity(path)
     except OSError as error:
         one.close()
         raise StartError(f"cannot listen on the UNIX socket {path}: {reason(error)}") from None
@@ -156,10 +155,16 @@ def _answers(path: Path) -> bool:
         return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
 
 
-def _remove_own(path: Path, made: os.stat_result) -> None:
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Tells one file from another at the same place later on. The inode alone does not: it is given out again at once."""
+    found = path.lstat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _remove_own(path: Path, made: tuple[int, int, int]) -> None:
     """Remove the socket's file, unless somebody has put another in its place."""
     try:
-        if os.path.samestat(path.lstat(), made):
+        if _identity(path) == made:
             path.unlink()
     except OSError:
         pass  # gone already
