@@ -34,6 +34,10 @@ class AsgiBody:
         return self._length
 
     @property
+    def ready(self) -> bool:
+        return self.complete
+
+    @property
     def trailers(self) -> Mapping[bytes, bytes]:
         return {name.lower(): value for name, value in self._pairs[self._header_count :]}
 

@@ -12,13 +12,13 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from threading import Event
+from typing import NamedTuple
 
 from tusd_py.fs.copying import CopyStopped, copy_bytes
 from tusd_py.fs.errors import translate
+from tusd_py.fs.paths import ancestors
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import TemporaryFile, write_all
 from tusd_py.fs.threads import run_to_end
@@ -37,13 +37,11 @@ _WRITE_INLINE = 256 * 1024
 """Copying this much into the page cache takes less than handing it to a thread and coming back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What a writer needs to know of its store."""
+class Place(NamedTuple):
+    """What a writer needs to know of its store. A named tuple since one is made for every upload."""
 
     path: str
-    directories: Sequence[str]
-    """To be synced with the file: their entries lead to it."""
+    root: str
     tmp_dir: str
     file_mode: int
     group: GroupSync
@@ -68,6 +66,10 @@ class DirectWriter:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place.path!r} {self._start}..{self.position}>"
 
+    @property
+    def storage(self) -> dict[str, str]:
+        return {"Type": "filestore", "Path": self._place.path}
+
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         try:
             written = os.pwrite(self._fd, data, self.position)
@@ -88,7 +90,7 @@ class DirectWriter:
         """They already are."""
 
     async def sync(self) -> None:
-        await self._place.group.sync(self._fd, *self._place.directories)
+        await self._place.group.sync(self._fd, *ancestors(self._place.root, self._place.path))
 
     async def rollback(self) -> None:
         try:

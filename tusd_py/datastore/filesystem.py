@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -31,7 +31,7 @@ DEFAULT_THREADS = 8
 """For reads, concatenations and large removals: enough to keep a disk busy, few enough to be no burden when idle."""
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW  # whatever a link in here points to, it is not an upload of ours
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
 
@@ -56,7 +56,7 @@ class FilesystemStore:
         """Let the threads go once they have done what was asked of them."""
         self._pool.shutdown(wait=False)
 
-    async def create(self, upload: Upload) -> Mapping[str, str]:
+    async def create(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
         path = self._path(upload)
         try:
             try:
@@ -68,8 +68,7 @@ class FilesystemStore:
             raise UploadExists(f"creating {path!r}: there is something already") from error
         except OSError as error:
             raise translate(error, f"creating {path!r}") from error
-        os.close(fd)
-        return {"Type": "filestore", "Path": path}
+        return (DirectWriter if verified else StagedWriter)(self._place(path), fd, 0)
 
     async def open_writer(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
         path = self._path(upload)
@@ -144,14 +143,7 @@ class FilesystemStore:
         return confine(self._root, path) if path else data_path(self._root, upload.id)
 
     def _place(self, path: str) -> Place:
-        return Place(
-            path=path,
-            directories=ancestors(self._root, path),
-            tmp_dir=self._tmp_dir,
-            file_mode=self._file_mode,
-            group=self._group,
-            pool=self._pool,
-        )
+        return Place(path, self._root, self._tmp_dir, self._file_mode, self._group, self._pool)
 
     def _open_for_reading(self, path: str) -> int:
         try:
@@ -168,7 +160,8 @@ class FileContent:
         found = os.fstat(fd)
         self.size = found.st_size
         self.modified = found.st_mtime
-        self.version = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+        # not the modification time, which anybody can set back after an edit: an ETag must never lie
+        self.version = f"{found.st_ino:x}-{found.st_ctime_ns:x}-{found.st_size:x}"
 
     def __repr__(self) -> str:
         return f"<FileContent {self._path!r} {self.size} bytes{' closed' if self._fd < 0 else ''}>"

@@ -36,6 +36,10 @@ class MemoryWriter:
         self._pending: bytearray | None = None if verified else bytearray()
         self.position = start
 
+    @property
+    def storage(self) -> Mapping[str, str]:
+        return {"Type": "memory"}
+
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         if self._pending is None:
             self._put(data)
@@ -101,11 +105,11 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore {len(self._uploads)} uploads>"
 
-    async def create(self, upload: Upload) -> Mapping[str, str]:
+    async def create(self, upload: Upload, *, verified: bool = True) -> MemoryWriter:
         if upload.id in self._uploads:
             raise UploadExists(f"{upload.id!r} is there already")
-        self._uploads[upload.id] = _Bytes()
-        return {"Type": "memory"}
+        target = self._uploads[upload.id] = _Bytes()
+        return MemoryWriter(target, 0, verified=verified)
 
     async def open_writer(self, upload: Upload, *, verified: bool = True) -> MemoryWriter:
         target = self._find(upload)

@@ -45,23 +45,21 @@ def build_info(upload: Upload, storage: Mapping[str, str]) -> bytes:
         f',"IsPartial":{_boolean(upload.is_partial)}'
         f',"IsFinal":{_boolean(upload.is_final)}'
         f',"PartialUploads":{"null" if upload.partials is None else _list(upload.partials)}'
-        f',"Storage":{_map(storage)}'
-        f',"TusdPy":{_build_extra(upload)}}}'
+        f',"Storage":{_map(storage)}{_build_extra(upload)}}}'
     )
     return _GO_ESCAPED.sub(_escape, text).encode()
 
 
 def _build_extra(upload: Upload) -> str:
-    fields = [f'"Version":{EXTRA_VERSION}']
+    """What tusd has no place for; nothing at all where there is nothing, so that the record is tusd's to the byte."""
+    fields = [f',"TusdPy":{{"Version":{EXTRA_VERSION}']
     if header := upload.metadata.header or build_metadata(upload.metadata.pairs):
         fields.append(f'"Metadata":{_quote(header)}')
     if upload.concat is not None:
         fields.append(f'"Concat":{_quote(upload.concat)}')
-    if upload.wanted_by:
-        fields.append(f'"WantedBy":{_list(upload.wanted_by)}')
     if upload.failure is not None:
         fields.append(f'"Failure":{_quote(upload.failure)}')
-    return f"{{{','.join(fields)}}}"
+    return f"{','.join(fields)}}}" if len(fields) > 1 else ""
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -95,6 +93,7 @@ def parse_info(data: bytes, upload_id: str) -> Upload:
     extra = _fields(_get(fields, "TusdPy", dict, {}), "TusdPy")
     if extra and not 1 <= _get(extra, "Version", int, 0) <= EXTRA_VERSION:
         raise RecordDamaged("TusdPy is of a version that this program does not know")
+    _get(fields, "ID", str, "")
     size = _get(fields, "Size", int, 0)
     offset = _get(fields, "Offset", int, 0)
     if not 0 <= size <= MAX_LENGTH or abs(offset) > MAX_LENGTH:
@@ -107,7 +106,6 @@ def parse_info(data: bytes, upload_id: str) -> Upload:
         is_partial=_get(fields, "IsPartial", bool, False),
         partials=_text_list(fields, "PartialUploads") if _get(fields, "IsFinal", bool, False) else None,
         concat=_get(extra, "Concat", str, None),
-        wanted_by=_text_list(extra, "WantedBy"),
         failure=_get(extra, "Failure", str, None),
         storage=_text_map(fields, "Storage"),
     )

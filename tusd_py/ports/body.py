@@ -38,6 +38,10 @@ class Body(Protocol):
         """Bytes to come, from Content-Length; None when the framing tells only at the end (chunked)."""
 
     @property
+    def ready(self) -> bool:
+        """Whether all of it is here already, so that `pump` does not wait for anything."""
+
+    @property
     def trailers(self) -> Mapping[bytes, bytes]:
         """Trailer fields, lower-case names, once `pump` returned COMPLETE. Never mixed with the headers (K17)."""
 

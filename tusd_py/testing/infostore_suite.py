@@ -23,7 +23,7 @@ RECORDS = {
     "slashes": Upload(id="project/2024/video", length=5),
     "metadata": Upload(id="metadata", length=5, metadata=parse_metadata("z emE=,filename YS50eHQ=,is_confidential,a w7w=")),
     "binary metadata": Upload(id="binary", length=5, metadata=parse_metadata("key gIGC/wA=,markup PGE+Jjwv4oCoPg==")),
-    "partial": Upload(id="partial", length=5, is_partial=True, concat="partial", wanted_by=("f1", "f/2")),
+    "partial": Upload(id="partial", length=5, is_partial=True, concat="partial"),
     "final": Upload(id="final", length=9, partials=("a", "b/c", "a"), concat="final;/files/a /files/b/c /files/a"),
     "final of nothing": Upload(id="nothing", length=0, partials=()),
     "unfinished final": Upload(id="unfinished", length=None, partials=("a",), failure="partial a was removed"),

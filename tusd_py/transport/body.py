@@ -107,6 +107,10 @@ class TransportBody:
         return self._length
 
     @property
+    def ready(self) -> bool:
+        return self._length is not None and self._length <= self._buffered <= FLOW_BYTES
+
+    @property
     def trailers(self) -> Mapping[bytes, bytes]:
         return self._framing.trailers
 

@@ -78,7 +78,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         self._eof = True
-        if self._lingering or not self._busy or self._tls:
+        waiting = self._busy or _END_OF_HEAD in self._head
+        if self._lingering or self._tls or not waiting:
             if self._body is not None:
                 self._body.cut()
             return False

@@ -6,9 +6,6 @@ never; in each case it stops reading, keeps what it has, and answers with the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from tusd_py.ports.body import Body
 from tusd_py.protocol.refusals import Refusal, ServerShutdown, UploadInterrupted
 
@@ -42,17 +39,17 @@ class Holds:
         self._holds: set[Hold] = set()
         self.closing = False
 
-    @contextmanager
-    def hold(self, body: Body) -> Iterator[Hold]:
-        """A hold for the time of a `with` block. Raises `ServerShutdown` once the server is closing."""
+    def begin(self, body: Body) -> Hold:
+        """A hold, to be ended by `end`. Raises `ServerShutdown` once the server is closing."""
         if self.closing:
             raise ServerShutdown
         hold = Hold(body)
         self._holds.add(hold)
-        try:
-            yield hold
-        finally:
-            self._holds.discard(hold)
+        return hold
+
+    def end(self, hold: Hold) -> None:
+        """The request does not receive any more."""
+        self._holds.discard(hold)
 
     def close(self) -> None:
         """Stop all requests that are receiving a body and refuse new ones."""

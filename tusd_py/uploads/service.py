@@ -101,22 +101,28 @@ class Uploads:
         upload = self._new_upload(command)
         if command.payload is None or command.payload.length == 0:
             return await self._create_empty(upload)
-        with self._holds.hold(body) as hold:
-            # nobody can know the id yet but the sweeper; the lock keeps it away from a slow body
-            lease = await self._lock(upload.id, hold.interrupt)
-            try:
-                return await self._create_with_upload(upload, command.payload, body, limit, hold)
-            finally:
+        hold = self._holds.begin(body)
+        lease: Lease | None = None
+        try:
+            if not body.ready:  # nobody can know the id yet but the sweeper, which the lock keeps away from a slow body
+                lease = await self._lock(upload.id, hold.interrupt)
+            return await self._create_with_upload(upload, command.payload, body, limit, hold)
+        finally:
+            self._holds.end(hold)
+            if lease is not None:
                 await lease.release()
 
     async def append(self, command: Append, body: Body) -> Upload:
         """Add a body to an upload; returns the record afterwards."""
-        with self._holds.hold(body) as hold:
+        hold = self._holds.begin(body)
+        try:
             lease = await self._lock_for_append(command.upload_id, hold)
             try:
                 return await self._append_locked(command, body, hold)
             finally:
                 await lease.release()
+        finally:
+            self._holds.end(hold)
 
     async def describe(self, upload_id: str, *, takeover: bool) -> Upload:
         """The record. With `takeover`, who asks is about to resume: a request that is still sending is stopped first (H08)."""
@@ -196,31 +202,35 @@ class Uploads:
             active_at=self._clock(),
         )
 
-    async def _allocate(self, upload: Upload) -> Upload:
+    async def _allocate(self, upload: Upload, *, verified: bool = True) -> tuple[Upload, Writer]:
         """A place for the bytes, then the record: an upload is there once its record is."""
-        upload = upload.evolve(storage=await self._data.create(upload))
+        writer = await self._data.create(upload, verified=verified)
+        upload = upload.evolve(storage=writer.storage)
         try:
             await self._info.create(upload)
         except BaseException:
+            await writer.close()
             await self._forget_data(upload)
             raise
-        return upload
+        return upload, writer
 
     async def _create_empty(self, upload: Upload) -> Upload:
-        upload = await self._allocate(upload)
+        upload, writer = await self._allocate(upload)
         try:
             if self._must_sync(upload):
-                await self._data.sync(upload)
+                await writer.sync()
                 await self._info.sync(upload)
         except BaseException:
             await self._forget(upload)
             raise
+        finally:
+            await writer.close()
         return upload
 
     async def _create_with_upload(self, upload: Upload, payload: Payload, body: Body, limit: int, hold: Hold) -> Upload:
-        upload = await self._allocate(upload)
+        upload, writer = await self._allocate(upload, verified=payload.verified)
         try:
-            return await self._receive_into(upload, payload, body, limit, hold)
+            return await self._receive_into(upload, payload, body, writer, limit, hold)
         except (UnexpectedEof, ReadTimeout, ServerShutdown):
             if not payload.verified:
                 await self._forget(upload)
@@ -281,11 +291,13 @@ class Uploads:
                 return await self._finish_by_declaration(upload, declared)
             upload = declared
         limit = append_limit(upload.offset, upload.length, self.policy)
-        return await self._receive_into(upload, command.payload, body, limit, hold)
+        writer = await self._data.open_writer(upload, verified=command.payload.verified)
+        return await self._receive_into(upload, command.payload, body, writer, limit, hold)
 
-    async def _receive_into(self, upload: Upload, payload: Payload, body: Body, limit: int, hold: Hold) -> Upload:
+    async def _receive_into(
+        self, upload: Upload, payload: Payload, body: Body, writer: Writer, limit: int, hold: Hold
+    ) -> Upload:
         before = upload
-        writer = await self._data.open_writer(upload, verified=payload.verified)
         try:
             reception = await receive(body, payload, writer, limit)
             if reception.position != upload.offset:
