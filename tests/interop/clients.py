@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import queue
 import random
 import shutil
@@ -20,7 +21,7 @@ Event = dict[str, Any]
 
 
 def need_commands(*names: str) -> None:
-    """Skip the test where a program is missing; tests/setup.sh installs all of them, so under tests/check.sh that is a failure."""
+    """Skip where a program is missing; tests/setup.sh installs all of them, so under tests/check.sh that is a failure."""
     if missing := [name for name in names if shutil.which(name) is None]:
         pytest.skip(f"missing: {', '.join(missing)}; run: sh tests/setup.sh all")
 
@@ -56,12 +57,19 @@ def assert_stored(upload_dir: Path | str, url: str, source: Path) -> None:
 class JsClient:
     """An upload of `file` by tus-js-client, told and telling by lines of JSON (tus_js.mjs)."""
 
-    def __init__(self, file: Path, *, kind: str = "file", pause_at: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, file: Path, *, kind: str = "file", pause_at: int | None = None, env: dict[str, str] | None = None, **options: Any
+    ) -> None:
         need_js_clients()
         self.events: list[Event] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            ["node", str(HERE / "tus_js.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ["node", str(HERE / "tus_js.mjs")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

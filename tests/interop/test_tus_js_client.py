@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,22 @@ def test_upload_that_is_gone_is_created_anew(shared_server: ServerProcess, sourc
         url = client.finish()
     assert [request["method"] for request in client.requests()] == ["HEAD", "POST", "PATCH"] and url != gone
     assert_stored(shared_server.upload_dir, url, source)
+
+
+def test_head_423_is_repeated_until_the_upload_is_free(start_server: StartServer, source: Path) -> None:
+    """Two servers on one directory; the one that receives the upload is stopped and cannot let go of it."""
+    holder, other = start_server(), start_server("-acquire-lock-timeout=500ms")
+    with JsClient(source, pause_at=3 * MIB, endpoint=holder.url) as stuck:
+        url = stuck.until("url")["url"]
+        stuck.until("paused")
+        until(lambda: stored(holder.upload_dir, url).stat().st_size >= 3 * MIB, what="all that was sent is stored")
+        holder.signal(signal.SIGSTOP)
+        elsewhere = other.url + url.rsplit("/", 1)[1]
+        with JsClient(source, endpoint=other.url, uploadUrl=elsewhere, retryDelays=PATIENT) as client:
+            refused = client.until("response")
+            assert (refused["method"], refused["status"]) == ("HEAD", 423)
+            holder.signal(signal.SIGCONT)
+            assert client.finish() == elsewhere
+    assert not client.requests("POST"), "it began a new upload instead of waiting"
+    assert client.requests("PATCH")[0]["headers"]["upload-offset"] == str(3 * MIB)
+    assert_stored(holder.upload_dir, url, source)

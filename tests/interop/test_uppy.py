@@ -12,7 +12,9 @@ from tests.support.server import ServerProcess
 from tests.support.wire import path_of
 
 
-@pytest.mark.parametrize("options", [{}, {"chunkSize": 1 << 20}, {"uploadDataDuringCreation": True}, {"overridePatchMethod": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"chunkSize": 1 << 20}, {"uploadDataDuringCreation": True}, {"overridePatchMethod": True}], ids=str
+)
 def test_several_files(shared_server: ServerProcess, tmp_path: Path, options: dict[str, object]) -> None:
     sources = {name: make_file(tmp_path / name, size) for name, size in (("a.bin", 5_000_000), ("ß 文.txt", 10), ("empty", 0))}
     files = [{"name": name, "type": "application/x-test", "path": str(path)} for name, path in sources.items()]
