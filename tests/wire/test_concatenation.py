@@ -10,7 +10,7 @@ from tests.conftest import StartServer
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 from tests.support.wire import OFFSET_STREAM, Answer, Connection, TusClient, b64
-from tests.wire import uploads_on_disk
+from tests.wire import stored, uploads_on_disk
 
 CHUNK = {"Content-Type": OFFSET_STREAM}
 
@@ -350,7 +350,7 @@ def test_n21_disabled_is_not_announced(without: ServerProcess) -> None:
     assert not {"concatenation", "concatenation-unfinished"} & set(extensions)
 
 
-def test_n09_n22_final_of_unfinished_partials(tus: TusClient) -> None:
+def test_n09_n22_final_of_unfinished_partials(tus: TusClient, shared_server: ServerProcess) -> None:
     first, second = tus.create(6, b"hel", upload_concat="partial"), tus.create(5, upload_concat="partial")
     created = post_final(tus, first, second)
     assert (created.status, created.offset) == (201, None)
@@ -366,7 +366,8 @@ def test_n09_n22_final_of_unfinished_partials(tus: TusClient) -> None:
     assert tus.patch(second, 0, b"world").offset == 5
     assert_waiting()
     assert tus.patch(first, 3, b"lo ").offset == 6
-    until(lambda: is_complete(tus, path, 11))
+    until(lambda: stored(shared_server, path) == b"hello world")  # without having been asked for
+    assert is_complete(tus, path, 11)
     assert tus.get(path).body == b"hello world"
 
 
@@ -405,7 +406,8 @@ def test_n22_last_bytes_came_just_before_a_crash(start_server: StartServer) -> N
     with (first.upload_dir / open_.rsplit("/", 1)[1]).open("ab") as data:
         data.write(b"ld")
     client = start_server().client()
-    until(lambda: is_complete(client, path, 11))
+    until(lambda: stored(first, path) == b"hello world")  # without having been asked for
+    assert is_complete(client, path, 11)
     assert client.get(path).body == b"hello world"
 
 

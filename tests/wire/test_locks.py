@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.support.server import ServerProcess
-from tests.support.waiting import until
-from tests.support.wire import OFFSET_STREAM, Answer, Connection, TusClient
+from tests.support.waiting import until, until_continue
+from tests.support.wire import OFFSET_STREAM, Answer, Connection, TusClient, chunked
 from tests.wire import stored
 
 INTERRUPTED = "ERR_UPLOAD_INTERRUPTED: upload has been interrupted by another request for this upload resource\n"
@@ -252,7 +252,7 @@ def test_other_uploads_are_not_concerned(server: ServerProcess) -> None:
 
 
 def test_finished_uploads_never_wait(server: ServerProcess) -> None:
-    """Neither for a download that nobody reads, nor for a PATCH of nothing that stays open."""
+    """Neither for a download that nobody reads, nor for a PATCH of nothing that stays open; and they disturb neither."""
     client = server.client()
     size = 64 << 20
     path = client.create(size)
@@ -261,12 +261,22 @@ def test_finished_uploads_never_wait(server: ServerProcess) -> None:
         reader = stack.enter_context(client.connect())
         reader.send_head("GET", path, tus=False)
         assert reader._until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-        patch = stack.enter_context(client.connect())
-        patch.send_head("PATCH", path, {**CHUNK, "Upload-Offset": size, "Transfer-Encoding": "chunked"})
-        contender = connect_elsewhere(stack, server, patch)
+        holder = stack.enter_context(client.connect())
+        head = {**CHUNK, "Upload-Offset": size, "Transfer-Encoding": "chunked", "Expect": "100-continue"}
+        holder.send_head("PATCH", path, head)
+        until_continue(holder)
+        contender = connect_elsewhere(stack, server, holder)
         assert contender.request("HEAD", path).offset == size
         assert contender.request("HEAD", path, tus=False).offset == size
         assert contender.request("GET", path, {"Range": "bytes=0-3"}, tus=False).body == bytes(4)
+        holder.send(chunked())
+        answer = holder.answer("PATCH")
+        assert (answer.status, answer.offset) == (204, size)
+        received = len(reader.buffer)
+        while received < size:
+            piece = reader.sock.recv(1 << 20)
+            assert piece, "cut short"
+            received += len(piece)
 
 
 def test_download_goes_on_while_its_upload_is_deleted(server: ServerProcess) -> None:
