@@ -38,7 +38,7 @@ def prepare_directory(directory: str, mode: int) -> str:
 
 def _make(directory: str, mode: int) -> None:
     try:
-        os.makedirs(directory, mode, exist_ok=True)
+        _make_all(directory, mode)
     except OSError as error:
         raise ReadOnlyStorage(f"cannot make the directory {directory!r}: {error.strerror}") from error
 
@@ -47,6 +47,18 @@ def make_parents(path: str, mode: int) -> None:
     """Make the directories that lead to `path`, which the caller found missing."""
     parent = os.path.dirname(path)
     try:
-        os.makedirs(parent, mode, exist_ok=True)
+        _make_all(parent, mode)
     except OSError as error:
         raise translate(error, f"making the directory {parent!r}") from error
+
+
+def _make_all(directory: str, mode: int) -> None:
+    """As `os.makedirs`, which gives the mode to the last directory only; tusd gives it to all that it makes."""
+    try:
+        os.mkdir(directory, mode)
+    except FileExistsError:
+        if not os.path.isdir(directory):
+            raise
+    except FileNotFoundError:
+        _make_all(os.path.dirname(directory), mode)
+        _make_all(directory, mode)

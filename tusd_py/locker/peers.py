@@ -194,11 +194,12 @@ class Peers:
         self._name = ""
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._stopped = False
         self.askers: set[Asker] = set()
 
     async def start(self) -> None:
-        """Be there to be asked, from the first call on."""
-        if self._server is None:
+        """Be there to be asked, from the first call on until `stop`."""
+        if self._server is None and not self._stopped:
             if self._starting is None:
                 self._starting = asyncio.create_task(self._start())
             await asyncio.shield(self._starting)
@@ -225,6 +226,7 @@ class Peers:
 
     def stop(self) -> None:
         """Be asked no more. Who has asked already may still be answered."""
+        self._stopped = True
         if self._server is not None:
             self.forget(self._name)
             self._server.close()

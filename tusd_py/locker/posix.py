@@ -85,7 +85,7 @@ class PosixLocker:
                 async with asyncio.timeout_at(deadline):
                     await self._contend(upload_id)
         except BaseException as error:
-            lease.local.let_go()
+            self._gave_up(lease.local)
             if isinstance(error, TimeoutError):
                 raise LockTimeout(f"upload {upload_id!r} stayed locked for {timeout:g} s") from None
             raise
@@ -102,7 +102,7 @@ class PosixLocker:
             taken = self._locks.try_lock(upload_id)
         finally:
             if not taken:
-                lease.local.let_go()
+                self._gave_up(lease.local)
         return self._granted(lease) if taken else None
 
     async def close(self) -> None:
@@ -115,6 +115,11 @@ class PosixLocker:
         self._held[lease.upload_id] = lease
         lease.grant()
         return lease
+
+    def _gave_up(self, local: MemoryLease) -> None:
+        local.let_go()
+        if self._closed:
+            self._close_rest()
 
     async def _contend(self, upload_id: str) -> None:
         """Return once the kernel's lock is ours, asking other processes for it; ours alone in this process is our turn."""
