@@ -33,6 +33,12 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _quote: Callable[[str], str] = encode_basestring
 
+_KEYS = (
+    *("ID", "Size", "SizeIsDeferred", "Offset", "MetaData", "IsPartial", "IsFinal", "PartialUploads", "Storage"),
+    "TusdPy",
+)
+_EXTRA_KEYS = ("Version", "Metadata", "Concat", "Failure")
+
 
 def build_info(upload: Upload, storage: Mapping[str, str]) -> bytes:
     """The record of `upload`; `storage` is what goes under `Storage`."""
@@ -72,11 +78,11 @@ def _texts(pairs: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _map(texts: Mapping[str, str]) -> str:
-    return f"{{{','.join(f'{_quote(key)}:{_quote(texts[key])}' for key in sorted(texts))}}}"
+    return "{" + ",".join([f"{_quote(key)}:{_quote(texts[key])}" for key in sorted(texts)]) + "}"
 
 
 def _list(texts: tuple[str, ...]) -> str:
-    return f"[{','.join(map(_quote, texts))}]"
+    return "[" + ",".join(map(_quote, texts)) + "]"
 
 
 def _boolean(value: bool) -> str:
@@ -89,8 +95,8 @@ def parse_info(data: bytes, upload_id: str) -> Upload:
     The id is the one asked for: a record copied or moved to another name is that name's. `offset` is what tusd wrote, which
     says little; `storage` is what the record says, which is not to be trusted with paths.
     """
-    fields = _fields(_load(data), "the record")
-    extra = _fields(_get(fields, "TusdPy", dict, {}), "TusdPy")
+    fields = _fields(_load(data), _KEYS)
+    extra = _fields(_get(fields, "TusdPy", dict, {}), _EXTRA_KEYS)
     if extra and not 1 <= _get(extra, "Version", int, 0) <= EXTRA_VERSION:
         raise RecordDamaged("TusdPy is of a version that this program does not know")
     _get(fields, "ID", str, "")
@@ -118,41 +124,51 @@ def _load(data: bytes) -> object:
         raise RecordDamaged(f"no JSON: {error}") from error
 
 
-def _fields(value: object, name: str) -> dict[str, Any]:
-    """An object's fields by folded key, as Go matches them; of several that are alike, the last."""
+def _fields(value: object, keys: tuple[str, ...]) -> dict[str, Any]:
+    """An object's fields under our spelling of `keys`, in whatever case they are written, as Go does; of several, the last."""
     if not isinstance(value, dict):
-        raise RecordDamaged(f"{name} is no JSON object")
-    return {key.casefold(): field for key, field in value.items()}
+        raise RecordDamaged("no JSON object")
+    if value.keys() <= set(keys):  # nearly always
+        return value
+    spelling = {key.casefold(): key for key in keys}
+    return {spelling.get(key.casefold(), ""): field for key, field in value.items()}
 
 
 def _get(fields: Mapping[str, Any], key: str, kind: type[Any], default: T) -> Any | T:
     """A field of exactly this type; missing or null is the default. `true` is no number, though Python thinks so."""
-    value = fields.get(key.casefold())
+    value = fields.get(key)
     if value is None:
         return default
     if type(value) is not kind:
         raise RecordDamaged(f"{key} is no {kind.__name__}")
-    return _LONE_SURROGATE.sub("\ufffd", value) if kind is str else value
+    return _well_formed(value) if kind is str else value
+
+
+def _well_formed(text: str) -> str:
+    """Go reads half a surrogate pair, which JSON can spell and UTF-8 can't, as U+FFFD."""
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _text_list(fields: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    items: list[object] = _get(fields, key, list, [])
-    if not all(type(item) is str for item in items):
-        raise RecordDamaged(f"{key} holds something else than strings")
-    return tuple(str(item) for item in items)
+    items: list[Any] = _get(fields, key, list, [])
+    for item in items:
+        if type(item) is not str:
+            raise RecordDamaged(f"{key} holds something else than strings")
+    return tuple([_well_formed(item) for item in items])
 
 
 def _text_map(fields: Mapping[str, Any], key: str) -> dict[str, str]:
-    items: dict[str, object] = _get(fields, key, dict, {})
-    if not all(type(item) is str for item in items.values()):
-        raise RecordDamaged(f"{key} holds something else than strings")
-    return {_LONE_SURROGATE.sub("\ufffd", name): _LONE_SURROGATE.sub("\ufffd", str(item)) for name, item in items.items()}
+    items: dict[str, Any] = _get(fields, key, dict, {})
+    for item in items.values():
+        if type(item) is not str:
+            raise RecordDamaged(f"{key} holds something else than strings")
+    return {_well_formed(name): _well_formed(item) for name, item in items.items()}
 
 
 def _metadata(texts: Mapping[str, str], header: str) -> Metadata:
     """The client's own metadata where the record has it and it still says what `MetaData` says, which may have been edited."""
     metadata = parse_metadata(header)
-    if {key: _LONE_SURROGATE.sub("\ufffd", text) for key, text in _texts(metadata.pairs).items()} == texts:
+    if {key: _well_formed(text) for key, text in _texts(metadata.pairs).items()} == texts:
         return metadata
     pairs = {key: texts[key].encode() for key in sorted(texts)}
     return Metadata(pairs, build_metadata(pairs))
