@@ -435,7 +435,11 @@ def test_k18_final_upload_without_body(tus: TusClient) -> None:
 def test_k18_final_upload_with_body(tus: TusClient, shared_server: ServerProcess) -> None:
     partial = tus.create(11, HELLO, upload_concat="partial")
     names = uploads_on_disk(shared_server)
-    head = {"Upload-Concat": f"final;{partial}", "Content-Type": OFFSET_STREAM, "Upload-Checksum": HELLO_SHA1}
+    head: dict[str, object] = {
+        "Upload-Concat": f"final;{partial}",
+        "Content-Type": OFFSET_STREAM,
+        "Upload-Checksum": HELLO_SHA1,
+    }
     answer = tus.request("POST", tus.base, head, HELLO)
     assert answer.status in (400, 403)
     assert "location" not in answer.headers

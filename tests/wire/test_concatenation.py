@@ -146,7 +146,7 @@ def test_n03_forwarded_host(proxied: TusClient) -> None:
 
 def test_n03_forwarded_host_needs_the_flag(tus: TusClient) -> None:
     path = partial(tus, b"hello")
-    headers = {"Upload-Concat": f"final;http://pub.example{path}", "X-Forwarded-Host": "pub.example"}
+    headers: dict[str, object] = {"Upload-Concat": f"final;http://pub.example{path}", "X-Forwarded-Host": "pub.example"}
     assert tus.request("POST", tus.base, headers).status in (400, 404)
 
 

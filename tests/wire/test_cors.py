@@ -10,7 +10,7 @@ from tests.support.server import ServerProcess
 from tests.support.wire import OFFSET_STREAM, Answer, TusClient, b64
 
 ORIGIN = "https://app.example"
-PREFLIGHT = {
+PREFLIGHT: dict[str, object] = {
     "Origin": ORIGIN,
     "Access-Control-Request-Method": "PATCH",
     "Access-Control-Request-Headers": "tus-resumable,upload-offset",
@@ -146,7 +146,7 @@ def test_o03_other_origin(strict: TusClient, origin: str, method: str, target: s
 
 def test_o03_other_origin_changes_nothing(strict: TusClient) -> None:
     path = strict.create(9, b"some")
-    refused = {"Origin": ORIGIN}
+    refused: dict[str, object] = {"Origin": ORIGIN}
     assert strict.request("PATCH", path, {**CHUNK, **refused, "Upload-Offset": 4}, b"more").status == 403
     assert strict.request("DELETE", path, refused).status == 403
     assert strict.offset(path) == 4

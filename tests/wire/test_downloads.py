@@ -289,6 +289,14 @@ def test_g05_unfinished_upload(tus: TusClient) -> None:
     assert "etag" not in answer.headers
 
 
+def test_g05_unfinished_upload_is_never_unmodified(tus: TusClient) -> None:
+    """More bytes may have come within the second that the date tells."""
+    path = tus.create(11, HELLO[:5])
+    date = tus.get(path).headers.get("last-modified", formatdate(usegmt=True))
+    answer = tus.get(path, if_modified_since=date)
+    assert (answer.status, answer.body) == (200, b"hello")
+
+
 def test_g05_unfinished_final(tus: TusClient) -> None:
     part = tus.create(11, HELLO[:5], upload_concat="partial")
     answer = tus.get(tus.create(upload_concat=f"final;{part}"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -192,6 +194,29 @@ def test_p19_many_patches_at_once(server: ServerProcess) -> None:
     kept = stored(server, path)
     assert client.offset(path) == len(kept)
     assert len(set(kept)) <= 1, "bytes of several requests"
+
+
+def test_p19_many_clients_resume_one_upload(server: ServerProcess) -> None:
+    """Eight clients that take the upload from each other, each bringing a few bytes at a time: all of them arrive, once."""
+    data = random.Random(19).randbytes(1_000_000)
+    path = server.client().create(len(data))
+
+    def resume(seed: int) -> set[int]:
+        """Go on until the upload is whole; returns the statuses seen."""
+        client, pieces, statuses = server.client(), random.Random(seed), set()
+        while (offset := client.offset(path)) < len(data):
+            piece = data[offset : offset + pieces.randrange(1, 20_000)]
+            with client.connect() as connection, suppress(ConnectionError):
+                rest = len(data) - offset
+                connection.send_head("PATCH", path, {**CHUNK, "Upload-Offset": offset, "Content-Length": rest})
+                connection.send(piece)
+                if len(piece) == rest:
+                    statuses.add(connection.answer("PATCH").status)
+        return statuses
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set().union(*pool.map(resume, range(8))) <= {204, 400, 409}
+    assert stored(server, path) == data
 
 
 def test_t04_taken_over_by_delete(server: ServerProcess) -> None:
