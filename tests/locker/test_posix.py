@@ -281,6 +281,25 @@ async def test_a_stranger_gets_its_turn_before_our_own_next(tmp_path: Path, lock
     assert order == ["stranger", "own"]
 
 
+async def test_who_waited_while_we_were_contending_is_told_about(tmp_path: Path, locker: PosixLocker) -> None:
+    """The first of two waits for a stranger when the second joins it: it must not be asked before it has the lock, but then."""
+    stranger = PosixLocker(str(tmp_path))
+    wanted, asked = asyncio.Event(), asyncio.Event()
+    lease = await stranger.acquire("upload", wanted.set, AGES)
+    first = asyncio.create_task(locker.acquire("upload", asked.set, AGES))
+    await wanted.wait()
+    second = asyncio.create_task(locker.acquire("upload", nobody, AGES))
+    await asyncio.sleep(MOMENT)
+    assert not asked.is_set()
+    await lease.release()
+    held = await first
+    async with asyncio.timeout(AGES):
+        await asked.wait()
+    await held.release()
+    await (await second).release()
+    await stranger.close()
+
+
 async def test_many_strangers_and_one_counter(tmp_path: Path) -> None:
     """Read, wait, write: two at once would lose an increment."""
     counter = tmp_path / "counter"
