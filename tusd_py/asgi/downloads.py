@@ -39,16 +39,17 @@ class Download:
     async def _send(self, request: Request, extra: Head, receive: Receive, send: Send) -> None:
         upload, content = self._upload, self._content
         etag = b'"%s-%s"' % (upload.id.encode(), content.version.encode()) if upload.finished else None
-        selection = select(request.headers, content.size, etag, content.modified)
+        selection = select(request.headers, content.size, etag, content.modified if upload.finished else None)
         head = _head(upload, content, selection, etag) + extra
-        fileno = content.fileno()
         count = selection.end - selection.start
         if not count or request.scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": selection.status, "headers": head})
             await send({"type": "http.response.body", "body": b""})
-        elif fileno is not None and ZERO_COPY in (request.scope.get("extensions") or {}):
+        elif ZERO_COPY in (request.scope.get("extensions") or {}) and (extents := content.extents(selection.start, count)):
             await send({"type": "http.response.start", "status": selection.status, "headers": head})
-            await send({"type": ZERO_COPY, "file": fileno, "offset": selection.start, "count": count})
+            for file, offset, size in extents:
+                await send({"type": ZERO_COPY, "file": file, "offset": offset, "count": size, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         else:
             response = StreamingResponse(_pieces(content, selection), status_code=selection.status)
             response.raw_headers = head
@@ -56,9 +57,9 @@ class Download:
 
 
 def _head(upload: Upload, content: Content, selection: Selection, etag: bytes | None) -> Head:
-    head: Head = [(b"accept-ranges", b"bytes"), (b"last-modified", formatdate(content.modified, usegmt=True).encode())]
+    head: Head = [(b"accept-ranges", b"bytes")]
     if etag is not None:
-        head.append((b"etag", etag))
+        head += [(b"etag", etag), (b"last-modified", formatdate(content.modified, usegmt=True).encode())]
     else:
         head.append((b"cache-control", b"no-store"))  # more bytes may come
     if selection.status == 304:

@@ -22,6 +22,7 @@ from tusd_py.fs.paths import ancestors, confine, data_path
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import TemporaryFile
 from tusd_py.fs.threads import run_to_end
+from tusd_py.ports.datastore import Extent
 from tusd_py.ports.failures import StorageFailure, UploadExists, UploadNotFound
 from tusd_py.protocol.upload import Upload
 
@@ -166,8 +167,8 @@ class FileContent:
     def __repr__(self) -> str:
         return f"<FileContent {self._path!r} {self.size} bytes{' closed' if self._fd < 0 else ''}>"
 
-    def fileno(self) -> int | None:
-        return self._fd if self._fd >= 0 else None
+    def extents(self, offset: int, count: int) -> list[Extent]:
+        return [(self._fd, offset, count)]
 
     async def read(self, offset: int, count: int) -> bytes:
         try:

@@ -86,7 +86,7 @@ class MemoryContent:
         self.modified = source.modified
         self.version = f"{source.version:x}-{self.size:x}"
 
-    def fileno(self) -> int | None:
+    def extents(self, offset: int, count: int) -> None:
         return None
 
     async def read(self, offset: int, count: int) -> bytes:

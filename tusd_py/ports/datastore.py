@@ -8,7 +8,10 @@ from typing import Protocol
 from tusd_py.ports.body import Sink
 from tusd_py.protocol.upload import Upload
 
-__all__ = ["Content", "DataStore", "Writer"]
+__all__ = ["Content", "DataStore", "Extent", "Writer"]
+
+Extent = tuple[int, int, int]
+"""A file descriptor, an offset in that file, and a number of bytes."""
 
 
 class Writer(Sink, Protocol):
@@ -54,8 +57,8 @@ class Content(Protocol):
     def modified(self) -> float:
         """When the bytes last changed, in seconds since the epoch."""
 
-    def fileno(self) -> int | None:
-        """A descriptor to read the bytes from at the same offsets, for zero-copy sending; None where there is none."""
+    def extents(self, offset: int, count: int) -> Sequence[Extent] | None:
+        """Where these bytes are in files, in order, for zero-copy sending; None where they are in none. Valid until `close`."""
 
     async def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; empty at the end. Raises `StorageFailure`."""

@@ -74,17 +74,20 @@ class Selection:
     end: int = 0
 
 
-def select(headers: Headers, size: int, etag: bytes | None, modified: float) -> Selection:
-    """Evaluate conditions and range in the order of RFC 9110, 13.2.2. `modified` in seconds; its fraction does not count.
+def select(headers: Headers, size: int, etag: bytes | None, modified: float | None) -> Selection:
+    """Evaluate conditions and range in the order of RFC 9110, 13.2.2.
 
+    `modified` in seconds, without its fraction as HTTP knows none; None, as `etag`, for what may change at any moment.
     Several ranges in one request are answered in full, which the RFC allows; so is a range we can't read.
     """
-    status = _precondition(headers, etag, int(modified))
+    if modified is not None:
+        modified = int(modified)
+    status = _precondition(headers, etag, modified)
     if status is not None:
         return Selection(status)
     whole = Selection(200, 0, size)
     match = _RANGE.fullmatch(headers.get(b"range", b""))
-    if match is None or not _range_applies(headers, etag, int(modified)):
+    if match is None or not _range_applies(headers, etag, modified):
         return whole
     first, last = _position(match[1]), _position(match[2])
     if first is None:
@@ -103,26 +106,26 @@ def _position(digits: bytes) -> int | None:
     return int(digits) if len(digits) <= MAX_DIGITS else MAX_LENGTH
 
 
-def _precondition(headers: Headers, etag: bytes | None, modified: int) -> int | None:
+def _precondition(headers: Headers, etag: bytes | None, modified: float | None) -> int | None:
     """The status that ends the evaluation early, if any."""
     if (wanted := headers.get(b"if-match")) is not None:
         if not _etag_listed(wanted, etag, weak=False):
             return 412
-    elif (since := _date(headers.get(b"if-unmodified-since"))) is not None and modified > since:
+    elif (since := _date(headers.get(b"if-unmodified-since"))) is not None and (modified is None or modified > since):
         return 412
     if (known := headers.get(b"if-none-match")) is not None:
         return 304 if _etag_listed(known, etag, weak=True) else None
     since = _date(headers.get(b"if-modified-since"))
-    return 304 if since is not None and modified <= since else None
+    return 304 if since is not None and modified is not None and modified <= since else None
 
 
-def _range_applies(headers: Headers, etag: bytes | None, modified: int) -> bool:
+def _range_applies(headers: Headers, etag: bytes | None, modified: float | None) -> bool:
     condition = headers.get(b"if-range")
     if condition is None:
         return True
     if condition.startswith((b'"', b"W/")):
         return etag is not None and condition == etag
-    return _date(condition) == modified
+    return modified is not None and _date(condition) == modified
 
 
 def _etag_listed(value: bytes, etag: bytes | None, *, weak: bool) -> bool:

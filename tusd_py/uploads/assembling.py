@@ -1,5 +1,8 @@
 """Final uploads: put together as soon as all their partials are finished, whoever finishes the last one.
 
+A final whose partials are finished is as good as finished: its partials are kept until it is put together, and until then it
+is described and read through them. So nobody has to wait for a copy in proportion to the size, whatever the file system.
+
 Any process may notice that a final is due (a partial finished, somebody asked, a restart). Whoever gets the final's lock does
 the work; the others rely on it: the one with the lock looks again after letting go, so that a partial that finished in between
 is not overlooked. Work runs as a task of its own, which outlives the request that started it.
@@ -13,16 +16,20 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tusd_py.ports.clock import Clock
-from tusd_py.ports.datastore import DataStore
+from tusd_py.ports.datastore import Content, DataStore
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.infostore import InfoStore
 from tusd_py.ports.locker import Locker
 from tusd_py.protocol.rules import Policy, concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
+from tusd_py.uploads.joining import JoinedContent
 
 __all__ = ["Assembler"]
 
 _log = logging.getLogger("tusd_py.uploads")
+
+RETRY = 60.0
+"""Seconds before a final that could not be put together (a full disk) is tried again; until then it is read from its parts."""
 
 
 class Assembler:
@@ -34,6 +41,7 @@ class Assembler:
         self._data, self._info, self._locker = data, info, locker
         self._policy, self._clock, self._durable = policy, clock, durable
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._not_before: dict[str, float] = {}  # finals that failed, and when to try again
 
     async def settle(self, final_id: str, wait: float) -> None:
         """See whether a final upload is due and put it together; return when that is done or after `wait` seconds.
@@ -42,6 +50,8 @@ class Assembler:
         """
         task = self._tasks.get(final_id)
         if task is None:
+            if self._not_before.get(final_id, 0.0) > self._clock():
+                return
             task = asyncio.get_running_loop().create_task(self._settle(final_id), name=f"settle {final_id}")
             self._tasks[final_id] = task
             task.add_done_callback(lambda done: self._settled(final_id, done))
@@ -51,7 +61,9 @@ class Assembler:
 
     def _settled(self, final_id: str, task: asyncio.Task[None]) -> None:
         del self._tasks[final_id]
+        self._not_before.pop(final_id, None)
         if not task.cancelled() and (failure := task.exception()):
+            self._not_before[final_id] = self._clock() + RETRY
             _log.error("a final upload could not be put together", exc_info=failure, extra={"fields": {"id": final_id}})
 
     async def partial_changed(self, partial_id: str) -> None:
@@ -67,6 +79,30 @@ class Assembler:
     async def _start(self, final_id: str) -> None:
         with suppress(StorageFailure):  # logged by the task, and tried again by the next who asks for the final
             await self.settle(final_id, wait=0)
+
+    async def as_promised(self, upload: Upload) -> Upload:
+        """The record as clients see it: a final is finished once its partials are, put together or not."""
+        if not upload.is_final or upload.finished or upload.failure is not None:
+            return upload
+        try:
+            partials = await self._load_partials(upload)
+        except _CannotFinish as reason:
+            return upload.evolve(failure=str(reason))
+        length = concatenated_length(partials)
+        return upload.evolve(length=length, offset=length if _all_finished(partials) else upload.offset)
+
+    async def open_partials(self, final: Upload) -> Content:
+        """The bytes of a final that is finished but not put together yet. Raises `UploadNotFound`, `StorageFailure`."""
+        contents: list[Content] = []
+        try:
+            for partial_id in final.partials or ():
+                partial = await self._info.load(partial_id)
+                contents += [await self._data.open_content(partial)]
+        except BaseException:
+            for content in contents:
+                await content.close()
+            raise
+        return JoinedContent(contents)
 
     async def is_using(self, partial_id: str) -> bool:
         """Whether a final that was promised to a client is being made of this partial right now."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 
 from tusd_py.ports.body import Body
@@ -41,12 +42,9 @@ __all__ = ["Durability", "Uploads"]
 
 _log = logging.getLogger("tusd_py.uploads")
 
-ASSEMBLY_WAIT = 10.0
-"""Seconds that the POST of a final waits for its bytes. Far below the minute after which proxies give up; a final that takes
-longer is answered all the same and finished in the background, as concatenation-unfinished allows."""
-
-DESCRIBE_WAIT = 1.0
-"""Seconds that a HEAD of such a final waits, so that one that is nearly done need not be asked for twice."""
+ASSEMBLY_WAIT = 0.1
+"""Seconds that the POST of a final waits for its bytes to be put together: long enough for most, and for telling of a full
+disk. A larger final is answered all the same, read from its partials meanwhile, and put together in the background."""
 
 
 class Durability(Enum):
@@ -127,10 +125,7 @@ class Uploads:
     async def describe(self, upload_id: str, *, takeover: bool) -> Upload:
         """The record. With `takeover`, who asks is about to resume: a request that is still sending is stopped first (H08)."""
         upload = await self._load(upload_id)
-        if upload.is_final and not upload.finished:
-            await self._assembler.settle(upload_id, DESCRIBE_WAIT)
-            upload = await self._load(upload_id)
-        elif takeover and not upload.finished:
+        if takeover and not upload.finished and not upload.is_final:
             lease = await self._lock(upload_id, ignore)
             try:
                 upload = await self._load(upload_id)
@@ -146,9 +141,13 @@ class Uploads:
         if upload.is_final and not upload.finished:
             raise NotReady(headers={"Retry-After": "1"})
         try:
-            return upload, await self._data.open_content(upload)
+            content = await self._data.open_content(upload)
+            if upload.is_final and content.size != upload.length:
+                await content.close()
+                content = await self._assembler.open_partials(upload)
         except UploadNotFound:
             raise UploadMissing from None
+        return upload, content
 
     async def terminate(self, upload_id: str) -> None:
         """Remove an upload; a request that is sending to it is stopped first (T04)."""
@@ -178,6 +177,8 @@ class Uploads:
                     count += await self._expire(upload_id)
             except (UploadNotFound, RecordDamaged):
                 continue
+            except StorageFailure:
+                _log.exception("an expired upload could not be removed", extra={"fields": {"id": upload_id}})
         return count
 
     def begin_shutdown(self) -> None:
@@ -358,9 +359,17 @@ class Uploads:
         except RecordDamaged as damage:
             _log.error("a record can't be read: %s", damage, extra={"fields": {"id": upload_id}})
             raise UploadDamaged from None
+        if upload.is_final and not upload.finished:
+            upload = await self._look_at_final(upload)
         if is_expired(upload, self.policy, self._clock()):
             raise UploadGone
         return upload
+
+    async def _look_at_final(self, upload: Upload) -> Upload:
+        """A final that is not put together: keep that going, and see it as it was promised."""
+        with suppress(StorageFailure):  # logged, and tried again later
+            await self._assembler.settle(upload.id, wait=0)
+        return await self._assembler.as_promised(upload)
 
     async def _remove(self, upload: Upload, *, tombstone: bool = False) -> None:
         """Bytes first: a crash in between leaves a record without bytes, which is small and counts as missing."""
@@ -374,7 +383,8 @@ class Uploads:
         if lease is None:
             return False
         try:
-            upload = await self._info.load(upload_id)  # bytes may have come between the look and the lock
+            # bytes may have come between the look and the lock; and a final may be finished though it is not put together
+            upload = await self._assembler.as_promised(await self._info.load(upload_id))
             if not is_expired(upload, self.policy, self._clock()):
                 return False
             await self._remove(upload, tombstone=True)
