@@ -428,7 +428,11 @@ async def test_nonsense_is_hung_up_on(tmp_path: Path, locker: PosixLocker, sent:
 
 
 async def test_a_peer_that_talks_nonsense_does_not_disturb(tmp_path: Path, locker: PosixLocker) -> None:
+    connections = 0
+
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         writer.write(b"what?\n" + b"y" * 5000)
         writer.close()
 
@@ -440,6 +444,7 @@ async def test_a_peer_that_talks_nonsense_does_not_disturb(tmp_path: Path, locke
     waiting = asyncio.create_task(locker.acquire("upload", nobody, AGES))
     await lease.release()
     await (await waiting).release()
+    assert connections <= 2, "who hangs up is not called again"
     await other.close()
     server.close()
 
