@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tusd_py.transport.body import TransportBody
+from tusd_py.transport.flow import Flow
 from tusd_py.transport.sending import send_file
 
 __all__ = ["Cycle", "status_line"]
@@ -57,7 +58,7 @@ class Cycle:
         self,
         scope: dict[str, Any],
         transport: asyncio.Transport,
-        flow: Any,
+        flow: Flow,
         body: TransportBody,
         *,
         default_headers: list[tuple[bytes, bytes]],

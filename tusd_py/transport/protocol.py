@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tusd_py.transport.body import HIGH_WATER, Connection, TransportBody
 from tusd_py.transport.cycle import INFORMATIONAL, ZERO_COPY, Cycle, status_line
+from tusd_py.transport.flow import Flow
 from tusd_py.transport.framing import ChunkedFraming, LengthFraming
 
 __all__ = ["BODY_EXTENSION", "UploadProtocol"]
@@ -34,21 +35,29 @@ reset can overtake the answer that tells why."""
 _END_OF_HEAD = b"\r\n\r\n"
 
 
+class _Head:
+    """What a request head says of the connection, while it is parsed."""
+
+    __slots__ = ("chunked", "complete", "expects_continue", "keep_alive", "length", "unframed")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.chunked = self.complete = self.expects_continue = self.keep_alive = self.unframed = False
+
+
 class UploadProtocol(HttpToolsProtocol, Connection):
     """One connection: a head at a time, then its body, then its response, then the next head."""
 
     network_timeout: ClassVar[float] = 60.0
 
+    flow: Flow  # type: ignore[assignment]
+
+    # Class attributes until they differ: thousands of slow uploads are thousands of these objects.
     _head: bytes = b""  # of the next request, as far as it has come
     _body: TransportBody | None = None
     _cycle: Cycle | None = None
     _eof = False
     _lingering = False
-    _length = 0
-    _chunked = False
-    _head_complete = False
-    _keep_alive = False
-    _unframed = False
 
     @classmethod
     def configure(cls, *, network_timeout: float) -> type[UploadProtocol]:
@@ -59,6 +68,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
+        self.flow = Flow(self.transport)
+        self.parser = self.pipeline = None  # type: ignore[assignment]
         self._tls = self.scheme == "https"
         self._wait_for_head()
 
@@ -159,7 +170,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def _parse(self, head: bytes) -> None:
         self.parser = httptools.HttpRequestParser(self)
-        self._length, self._chunked, self._head_complete, self._unframed = 0, False, False, False
+        self._facts = facts = _Head()
         try:
             self.parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -169,36 +180,37 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         except httptools.HttpParserError:
             self._refuse(400, "invalid HTTP request")
             return
-        if not self._head_complete or self._unframed:
+        if not facts.complete or facts.unframed:
             self._refuse(400, "invalid HTTP request: there is no telling where its body ends")
             return
-        self._begin()
+        self._begin(facts)
+        self.parser = self._facts = None  # type: ignore[assignment]
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name, value = name.lower(), value.strip(b" \t")  # the parser leaves blanks behind the value (RFC 9110, 5.5)
         if name == b"content-length":
-            self._length = int(value)  # the parser has seen to it that it is a number, and the only one
+            self._facts.length = int(value)  # the parser has seen to it that it is a number, and the only one
         elif name == b"transfer-encoding":
-            self._chunked = True
+            self._facts.chunked = True
             if value.lower() != b"chunked":  # no other coding is ours to undo, and no two of them
-                self._unframed = True
+                self._facts.unframed = True
         elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+            self._facts.expects_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._head_complete = True
-        self._keep_alive = self.parser.should_keep_alive()  # behind the head, the parser is about the next one
+        facts = self._facts
+        facts.complete = True
+        facts.keep_alive = self.parser.should_keep_alive()  # behind the head, the parser is about the next one
         if self.parser.should_upgrade() and self._should_upgrade():
             self.scope = self._make_scope()  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
-        self._unframed = True  # only a head is ever fed: the parser sees its end where we don't
+        self._facts.unframed = True  # only a head is ever fed: the parser sees its end where we don't
 
     def on_message_complete(self) -> None:
         """Nothing: where a body ends is our business."""
@@ -225,15 +237,15 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             "extensions": extensions,
         }
 
-    def _begin(self) -> None:
+    def _begin(self, facts: _Head) -> None:
         """Start the application on the request whose head is parsed."""
         try:
             scope = self._make_scope()
         except (httptools.HttpParserError, UnicodeDecodeError):
             self._refuse(400, "invalid request target")
             return
-        framing = ChunkedFraming() if self._chunked else LengthFraming(self._length)
-        length = None if self._chunked else self._length
+        framing = ChunkedFraming() if facts.chunked else LengthFraming(facts.length)
+        length = None if facts.chunked else facts.length
         self._body = body = TransportBody(self, framing, length, self.loop, self.network_timeout)
         scope["extensions"][BODY_EXTENSION] = body
         if self._head and not framing.finished:
@@ -247,8 +259,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             self.flow,
             body,
             default_headers=self.server_state.default_headers,
-            expects_continue=self.expect_100_continue and not framing.finished,
-            keep_alive=scope["http_version"] != "1.0" and self._keep_alive,
+            expects_continue=facts.expects_continue and not framing.finished,
+            keep_alive=scope["http_version"] != "1.0" and facts.keep_alive,
             network_timeout=self.network_timeout,
             on_response=self._response_complete,
         )
