@@ -96,7 +96,7 @@ def test_n02_n14_final(tus: TusClient) -> None:
 def test_n02_large_partials(tus: TusClient) -> None:
     pieces = [bytes([number]) * 5_000_000 for number in (1, 2, 3)]
     path = final(tus, *(partial(tus, piece) for piece in pieces))
-    until(lambda: is_complete(tus, path, 15_000_000))
+    assert is_complete(tus, path, 15_000_000)
     for number, piece in enumerate(pieces):
         answer = tus.get(path, range=f"bytes={number * 5_000_000}-{number * 5_000_000 + 4_999_999}")
         assert (answer.status, answer.body == piece) == (206, True)

@@ -9,6 +9,7 @@ import pytest
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 from tests.support.wire import OFFSET_STREAM, TusClient
+from tests.wire import stored
 
 
 def left_of(server: ServerProcess, path: str) -> list[str]:
@@ -143,9 +144,10 @@ def test_t06_disabled_also_by_method_override(without: ServerProcess) -> None:
     assert client.offset(path) == 4
 
 
-def test_t07_partial_of_a_finished_final(tus: TusClient) -> None:
+def test_t07_partial_of_a_finished_final(tus: TusClient, shared_server: ServerProcess) -> None:
     partials = [tus.create(4, data, upload_concat="partial") for data in (b"some", b"more")]
     final = tus.create(upload_concat="final;" + " ".join(partials))
+    until(lambda: stored(shared_server, final) == b"somemore")  # until then, the partials are in use
     assert [tus.delete(partial).status for partial in partials] == [204, 204]
     assert tus.offset(final) == 8
     assert tus.get(final).body == b"somemore"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.support.server import ServerProcess
+from tests.support.waiting import until
 from tests.support.wire import OFFSET_STREAM, TusClient, b64, path_of
 
 TUSD_KEYS = ["ID", "Size", "SizeIsDeferred", "Offset", "MetaData", "IsPartial", "IsFinal", "PartialUploads", "Storage"]
@@ -381,7 +382,7 @@ def test_final_as_tusd_writes_it(client: TusClient, directory: Path) -> None:
     assert list(record) in (TUSD_KEYS, [*TUSD_KEYS, "TusdPy"])
     assert (record["IsFinal"], record["IsPartial"], record["Size"]) == (True, False, 11)
     assert record["PartialUploads"] == [name_of(part) for part in parts]
-    assert (directory / name_of(path)).read_bytes() == b"hello world"
+    until(lambda: (directory / name_of(path)).read_bytes() == b"hello world")
 
 
 def test_declared_length_is_written(client: TusClient, directory: Path) -> None:
