@@ -82,6 +82,6 @@ else
     # shellcheck disable=SC2086 # one word per package
     [ -z "$packages" ] || apt_install $packages
     say "installing the JavaScript clients"
-    npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error --fetch-timeout=30000 || fail "npm could not install the JavaScript clients"
+    npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error || fail "npm could not install the JavaScript clients"
 fi
 say "done: .venv/bin/tusd-py"
