@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -77,6 +78,28 @@ def test_a_half_open_connection_is_taken_over(
         assert proxy.connections == 1
         got = tus.get(path)
         assert got.status == 200 and digest(got.body) == digest(source)
+
+
+def test_who_slept_can_not_change_what_a_head_has_shown(shared_server: ServerProcess) -> None:
+    """The bytes of the old connection arrive after all, when somebody else has asked where to go on."""
+    tus = shared_server.client()
+    source = bytes(take_source(random.Random("asleep"), 60_000))
+    path = tus.create(len(source))
+    with (
+        FaultProxy(("127.0.0.1", shared_server.port), lambda _: Fault(stall_up=30_000)) as proxy,
+        TusClient(proxy.address).connect() as connection,
+    ):
+        headers = {"Upload-Offset": 0, "Content-Type": OFFSET_STREAM, "Content-Length": len(source)}
+        connection.send_head("PATCH", path, headers)
+        connection.send(source)
+        until(lambda: visible_offset(tus, path), what="the PATCH has not begun")
+        offset = tus.offset(path)
+        proxy.wake()
+        with suppress(ConnectionError):
+            assert connection.answer("PATCH").status == 400
+        assert tus.patch(path, offset, source[offset:]).status == 204
+    got = tus.get(path)
+    assert got.status == 200 and digest(got.body) == digest(source)
 
 
 def test_an_upload_can_be_terminated_while_its_connection_is_half_open(shared_server: ServerProcess) -> None:

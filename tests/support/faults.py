@@ -19,7 +19,7 @@ class Fault:
     """What happens to one connection. Positions count the bytes that went up (client to server) or down.
 
     A cut ends the connection on both sides, by FIN or, with `reset`, by RST. A stall ends nothing: from then on no byte
-    goes either way, and neither side is told, as when a laptop falls asleep or a NAT forgets.
+    goes either way, and neither side is told, as when a laptop falls asleep. `FaultProxy.wake` wakes it up.
     """
 
     cut_up: int | None = None
@@ -38,7 +38,8 @@ class Link:
 
     def __init__(self, fault: Fault, client: Streams, server: Streams) -> None:
         self.fault, self.client, self.server = fault, client, server
-        self.over = asyncio.Event()
+        self.over, self.awake = asyncio.Event(), asyncio.Event()
+        self.awake.set()
         self.running = 2
         self.cut = self.stalled = self.broken = False
 
@@ -63,32 +64,29 @@ class Link:
             self.server.close()
 
     async def _pump(self, source: Streams, sink: Streams, cut: int | None, stall: int | None) -> None:
-        """Forward until the end of `source` or the position of a fault."""
-        limit = min((position for position in (cut, stall) if position is not None), default=None)
+        """Forward until the end of `source` or the cut."""
         try:
-            if await self._forward(source, sink, limit):
+            if await self._forward(source, sink, cut, stall):
                 self.running -= 1
-                if not self.running:
-                    self.over.set()
-                return
+            else:
+                self.cut = True
         except OSError:  # one side reset the connection: the other is to see it
             self.broken = True
+        if self.cut or self.broken or not self.running:
             self.over.set()
-            return
-        if limit is not None and limit == cut:
-            self.cut = True
-            self.over.set()
-        self.stalled = not self.cut
 
-    async def _forward(self, source: Streams, sink: Streams, limit: int | None) -> bool:
-        """True at the end of `source`, False when the fault strikes first."""
+    async def _forward(self, source: Streams, sink: Streams, cut: int | None, stall: int | None) -> bool:
+        """True at the end of `source`, False at the cut."""
         sent = 0
-        while limit is None or sent < limit:
-            data = await source.reader.read(self.fault.piece if limit is None else min(self.fault.piece, limit - sent))
+        while sent != cut:
+            if sent == stall:
+                self.stalled, stall = True, None
+                self.awake.clear()
+            stops = [position - sent for position in (cut, stall) if position is not None]
+            data = await source.reader.read(min([self.fault.piece, *stops]))
             if self.fault.delay:
                 await asyncio.sleep(self.fault.delay)
-            if self.stalled:
-                return False
+            await self.awake.wait()
             if not data:
                 sink.writer.write_eof()
                 return True
@@ -138,6 +136,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
         self._ready = threading.Event()
         self._links: set[asyncio.Task[None]] = set()
+        self._open: set[Link] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -149,6 +148,11 @@ class FaultProxy:
         self._thread.join(GRACE + 10)
         assert not self._thread.is_alive(), "the proxy did not stop"
         self._loop.close()
+
+    def wake(self) -> None:
+        """Let the connections that stalled go on."""
+        for link in list(self._open):
+            self._loop.call_soon_threadsafe(link.awake.set)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
@@ -178,9 +182,11 @@ class FaultProxy:
             Streams(reader, writer).reset()
             return
         link = Link(fault, Streams(reader, writer), server)
+        self._open.add(link)
         try:
             await link.run()
         except asyncio.CancelledError:
             pass  # the proxy is closing; asyncio would log it
         finally:
+            self._open.discard(link)
             self.struck += link.cut or link.stalled
