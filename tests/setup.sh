@@ -12,22 +12,17 @@ fail() {
     exit 1
 }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        fail "not root, and there is no sudo: ask an administrator to run: $*"
-    fi
-}
-
 apt_install() {
-    command -v apt-get >/dev/null || fail "missing on this system, which has no apt-get: install what Debian calls $*, then run this again"
+    command -v apt-get >/dev/null || fail "this system has no apt-get: install what Debian calls $*, then run this again"
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        as_root=sudo
+        command -v sudo >/dev/null || fail "neither root nor sudo: have the Debian packages $* installed, then run this again"
+    fi
     say "installing Debian packages: $*"
     # An unreachable third-party list makes the update complain; what counts is whether the packages can be installed.
-    as_root apt-get update -qq || say "apt-get update reported errors; going on"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null ||
+    $as_root apt-get update -qq || say "apt-get update reported errors; going on"
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null ||
         fail "could not install the Debian packages $*"
 }
 
