@@ -386,6 +386,14 @@ def test_k15_bad_trailer(tus: TusClient, shared_server: ServerProcess, value: st
     assert stored(shared_server, path) == b""
 
 
+def test_k15_two_trailers_that_differ(tus: TusClient, shared_server: ServerProcess) -> None:
+    path = tus.create(11)
+    two = f"{OTHER_SHA1}\r\nUpload-Checksum: {HELLO_SHA1}"
+    answer = tus.request("PATCH", path, ANNOUNCED, chunked(HELLO, trailers={"Upload-Checksum": two}))
+    assert (answer.status, tus.offset(path), stored(shared_server, path)) == (400, 0, b"")
+    assert answer.text.startswith("ERR_INVALID_CHECKSUM: ")
+
+
 def test_k16_trailer_without_chunks(tus: TusClient) -> None:
     path = tus.create(11)
     with tus.connect() as connection:

@@ -179,6 +179,7 @@ def test_n04_n15_loose_forms_echoed_as_they_came(tus: TusClient, form: str) -> N
         "/other/files/{id}",
         "/{id}",
         "/files/../files/{id}",
+        "ftp://{host}/files/{id}",
     ],
 )
 def test_n05_other_origin_or_path(tus: TusClient, shared_server: ServerProcess, url: str) -> None:

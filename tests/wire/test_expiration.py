@@ -310,3 +310,15 @@ def test_x10_expired_partial_fails_the_unfinished_final(sweeping: ServerProcess)
     until(lambda: client.head(final).status == 410)
     assert client.get(final).text.startswith("ERR_UPLOAD_FAILED: ")
     assert client.get(done).body == b"some"
+
+
+def test_x10_unfinished_final_lives_as_long_as_its_partials_are_fed(sweeping: ServerProcess) -> None:
+    client = sweeping.client()
+    open_ = client.create(5, upload_concat="partial")
+    final = client.create(upload_concat=f"final;{open_}")
+    age(sweeping, final, 2 * HOUR)
+    assert client.patch(open_, 0, b"par").status == 204
+    let_a_sweep_pass(sweeping)
+    assert client.head(final).status == 200
+    assert client.patch(open_, 3, b"ts").status == 204
+    until(lambda: client.get(final).body == b"parts")

@@ -31,6 +31,9 @@ _CLOSE = (b"connection", b"close")
 _UNVERSIONED = ("HEAD", "GET")
 """Methods that browsers, curl and monitoring may use without Tus-Resumable (C05, G07)."""
 
+TIDY_INTERVAL = 3600.0
+"""Seconds between two looks for what crashes of other processes have left behind."""
+
 Head = list[tuple[bytes, bytes]]
 Answer = tuple[int, Head] | Download
 Handler = Callable[[Request, str], Awaitable[Answer]]
@@ -164,11 +167,15 @@ class TusApp:
 
     async def _run_background(self) -> None:
         await self._attempt(self.uploads.recover)
-        if self.uploads.policy.expiry is None:
-            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self.uploads.tidy, TIDY_INTERVAL))
+            if self.uploads.policy.expiry is not None:
+                group.create_task(self._repeat(self.uploads.sweep, self._sweep_interval))
+
+    async def _repeat(self, work: Callable[[], Awaitable[object]], interval: float) -> None:
         while True:
-            await asyncio.sleep(self._sweep_interval)
-            await self._attempt(self.uploads.sweep)
+            await asyncio.sleep(interval)
+            await self._attempt(work)
 
     async def _attempt(self, work: Callable[[], Awaitable[object]]) -> None:
         try:

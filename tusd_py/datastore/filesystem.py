@@ -32,7 +32,7 @@ DEFAULT_THREADS = 8
 """For reads, concatenations and large removals: enough to keep a disk busy, few enough to be no burden when idle."""
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW  # whatever a link in here points to, it is not an upload of ours
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
 

@@ -32,9 +32,10 @@ def partial_id(url: str, base_path: str, hosts: frozenset[str]) -> str:
     `base_path` ends with a slash. Raises `InvalidConcat` for a URL of another place, `UploadMissing` where no upload can be.
     """
     path = url
-    if "://" in url:
-        host, slash, path = url.partition("://")[2].partition("/")
-        if host.lower() not in hosts:
+    scheme, absolute, rest = url.partition("://")
+    if absolute:
+        host, slash, path = rest.partition("/")
+        if scheme.lower() not in ("http", "https") or host.lower() not in hosts:
             raise InvalidConcat("invalid Upload-Concat header: a partial upload of this server expected")
         path = slash + path
     path = path.partition("?")[0].partition("#")[0]

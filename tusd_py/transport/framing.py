@@ -134,4 +134,6 @@ class ChunkedFraming:
         if match is None or self._trailer_bytes > MAX_TRAILERS:
             self.malformed = "a malformed trailer, or too many of them"
             return
-        self.trailers[match[1].lower()] = match[2]
+        name, value = match[1].lower(), match[2]
+        known = self.trailers.get(name, value)
+        self.trailers[name] = value if known == value else known + b", " + value  # as with repeated headers

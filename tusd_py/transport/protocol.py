@@ -32,6 +32,9 @@ LINGER = 2.0
 """Seconds that a refused client may go on sending before the connection is closed. Closing at once would reset it, and the
 reset can overtake the answer that tells why."""
 
+SHUTDOWN_LINGER = 0.1
+"""The same while the server stops: enough for a client that reads, and nobody waits for one that does not."""
+
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -58,6 +61,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     _cycle: Cycle | None = None
     _eof = False
     _lingering = False
+    _linger = LINGER
 
     @classmethod
     def configure(cls, *, network_timeout: float) -> type[UploadProtocol]:
@@ -111,6 +115,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         self.parser = None  # type: ignore[assignment]
 
     def shutdown(self) -> None:
+        self._linger = SHUTDOWN_LINGER
         if self._busy:
             assert self._cycle is not None
             self._cycle.keep_alive = False
@@ -310,4 +315,4 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         self.transport.write_eof()
         self.flow.resume_reading()
         self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(self._linger, self.timeout_keep_alive_handler)

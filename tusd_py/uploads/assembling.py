@@ -89,7 +89,11 @@ class Assembler:
         except _CannotFinish as reason:
             return upload.evolve(failure=str(reason))
         length = concatenated_length(partials)
-        return upload.evolve(length=length, offset=length if _all_finished(partials) else upload.offset)
+        return upload.evolve(
+            length=length,
+            offset=length if _all_finished(partials) else upload.offset,
+            active_at=max([upload.active_at, *(partial.active_at for partial in partials)]),  # it lives as long as they do
+        )
 
     async def open_partials(self, final: Upload) -> Content:
         """The bytes of a final that is finished but not put together yet. Raises `UploadNotFound`, `StorageFailure`."""

@@ -164,8 +164,12 @@ class Uploads:
 
     async def recover(self) -> None:
         """Finish what a crash has left undone. Called once at start; serving need not wait for it."""
-        await self._info.tidy()
+        await self.tidy()
         await self._assembler.recover()
+
+    async def tidy(self) -> None:
+        """Free what crashes have left behind."""
+        await self._info.tidy()
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many. Spares what somebody holds (X08) and what is finished (X09)."""
