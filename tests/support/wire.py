@@ -10,6 +10,8 @@ from typing import Self
 
 OFFSET_STREAM = "application/offset+octet-stream"
 
+Headers = dict[str, object] | list[tuple[str, object]] | None
+
 
 @dataclass
 class Answer:
@@ -59,7 +61,7 @@ class Connection:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def send_head(self, method: str, target: str, headers: dict[str, object] | list[tuple[str, object]] | None = None, *, tus: bool = True) -> None:
+    def send_head(self, method: str, target: str, headers: Headers = None, *, tus: bool = True) -> None:
         """Send a request head. `Host` and, unless `tus` is false or it is given, `Tus-Resumable` are added."""
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
         names = {name.lower() for name, _ in pairs}
@@ -74,12 +76,12 @@ class Connection:
         self,
         method: str,
         target: str,
-        headers: dict[str, object] | list[tuple[str, object]] | None = None,
+        headers: Headers = None,
         body: bytes | None = None,
         *,
         tus: bool = True,
     ) -> Answer:
-        """Send a whole request (Content-Length added where there is a body or the method usually has one), read the answer."""
+        """Send a whole request and read the answer. Content-Length is added where the method usually has a body."""
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
         names = {name.lower() for name, _ in pairs}
         if "content-length" not in names and "transfer-encoding" not in names and (body is not None or method in {"POST", "PATCH"}):
@@ -166,7 +168,8 @@ def chunked(*pieces: bytes, trailers: dict[str, str] | None = None, end: bool = 
     """A chunked body of these pieces, one chunk each."""
     data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces if piece)
     if end:
-        data += b"0\r\n" + b"".join(f"{name}: {value}\r\n".encode() for name, value in (trailers or {}).items()) + b"\r\n"
+        lines = [f"{name}: {value}\r\n".encode() for name, value in (trailers or {}).items()]
+        data += b"0\r\n" + b"".join(lines) + b"\r\n"
     return data
 
 
@@ -179,7 +182,9 @@ class TusClient:
     def connect(self, timeout: float = 15.0) -> Connection:
         return Connection(self.address, timeout)
 
-    def request(self, method: str, target: str, headers: dict[str, object] | list[tuple[str, object]] | None = None, body: bytes | None = None, *, tus: bool = True) -> Answer:
+    def request(
+        self, method: str, target: str, headers: Headers = None, body: bytes | None = None, *, tus: bool = True
+    ) -> Answer:
         with self.connect() as connection:
             return connection.request(method, target, headers, body, tus=tus)
 
