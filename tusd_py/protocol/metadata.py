@@ -37,7 +37,8 @@ def parse_metadata(header: str, *, strict: bool = False) -> Metadata:
     """
     pairs: dict[str, bytes] = {}
     clean = True
-    for element in header.split(",") if header.strip() else ():
+    header = header.strip(" \t")  # and no other blank: A0 may be the last byte of a key
+    for element in header.split(",") if header else ():
         key, value = _parse_pair(element)
         if value is None or key in pairs:
             clean = False
@@ -45,7 +46,7 @@ def parse_metadata(header: str, *, strict: bool = False) -> Metadata:
                 raise InvalidMetadata(f"invalid Upload-Metadata at {element.strip()!r}: unique keys and base64 values expected")
         if value is not None:
             pairs[key] = value
-    return Metadata(pairs, header.strip() if clean else build_metadata(pairs))
+    return Metadata(pairs, header if clean else build_metadata(pairs))
 
 
 def _parse_pair(element: str) -> tuple[str, bytes | None]:
