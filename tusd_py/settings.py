@@ -131,7 +131,7 @@ class Settings:
         20.0, "duration", TIMEOUTS, "How long a request waits for the upload's lock; 0 means the default."
     )
     request_completion_timeout: float = _setting(
-        10.0, "duration", TIMEOUTS, "How long storing may go on after the client has left; 0 means the default."
+        10.0, "duration", TIMEOUTS, "Without effect: what has arrived is stored, however long that takes."
     )
 
     def __post_init__(self) -> None:

@@ -62,7 +62,7 @@ class Connection:
         self.sock.sendall(data)
 
     def send_head(self, method: str, target: str, headers: Headers = None, *, tus: bool = True) -> None:
-        """Send a request head. `Host` and, unless `tus` is false or it is given, `Tus-Resumable` are added."""
+        """Send a request head. `Host` and, unless `tus` is false, `Tus-Resumable` are added where they are missing."""
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
         names = {name.lower() for name, _ in pairs}
         if "host" not in names:
@@ -84,7 +84,8 @@ class Connection:
         """Send a whole request and read the answer. Content-Length is added where the method usually has a body."""
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
         names = {name.lower() for name, _ in pairs}
-        if "content-length" not in names and "transfer-encoding" not in names and (body is not None or method in {"POST", "PATCH"}):
+        framed = names & {"content-length", "transfer-encoding"}
+        if not framed and (body is not None or method in {"POST", "PATCH"}):
             pairs.append(("Content-Length", len(body or b"")))
         self.send_head(method, target, pairs, tus=tus)
         if body:

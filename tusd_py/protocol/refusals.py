@@ -43,8 +43,6 @@ __all__ = [
     "UploadGone",
     "UploadInterrupted",
     "UploadMissing",
-    "UploadNotFinished",
-    "UploadTerminated",
 ]
 
 
@@ -122,12 +120,6 @@ class UploadMissing(Refusal):
     """upload not found"""
 
     status, code = 404, "ERR_UPLOAD_NOT_FOUND"
-
-
-class UploadNotFinished(Refusal):
-    """one of the partial uploads is not finished"""
-
-    status, code = 400, "ERR_UPLOAD_NOT_FINISHED"
 
 
 class InvalidConcat(Refusal):
@@ -218,12 +210,6 @@ class UploadGone(Refusal):
     """the upload has expired"""
 
     status, code = 410, "ERR_UPLOAD_EXPIRED"
-
-
-class UploadTerminated(Refusal):
-    """the upload was terminated while this request was running"""
-
-    status, code = 404, "ERR_UPLOAD_NOT_FOUND"
 
 
 class UploadFailed(Refusal):
