@@ -59,7 +59,8 @@ pip_install() {
 }
 
 missing_packages() {
-    for pair in curl:curl git:git mkfs.ext4:e2fsprogs nginx:nginx-light node:nodejs npm:npm openssl:openssl strace:strace; do
+    for pair in curl:curl git:git mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs nginx:nginx-light node:nodejs npm:npm openssl:openssl \
+        strace:strace; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
 }
