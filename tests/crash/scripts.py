@@ -6,6 +6,7 @@ part that was stored may stay. Then what is left to do is done, and must come ou
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,8 +23,12 @@ EARLIER = 1000  # bytes that are there before the request under test
 
 
 def seen(directory: Path) -> set[str]:
-    """The names in an upload directory, apart from the server's own state."""
-    return {str(path.relative_to(directory)) for path in directory.rglob("*") if STATE not in path.parts}
+    """The names of files in an upload directory, apart from the server's own state, which changes while we look."""
+    found: set[str] = set()
+    for where, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if name != STATE]
+        found.update(os.path.relpath(os.path.join(where, name), directory) for name in files)
+    return found
 
 
 @dataclass
