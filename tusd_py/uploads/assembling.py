@@ -41,6 +41,7 @@ class Assembler:
         self._data, self._info, self._locker = data, info, locker
         self._policy, self._clock, self._durable = policy, clock, durable
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()  # finals that somebody asked to look at while their tasks were looking already
         self._not_before: dict[str, float] = {}  # finals that failed, and when to try again
 
     async def settle(self, final_id: str, wait: float) -> None:
@@ -49,7 +50,9 @@ class Assembler:
         The work goes on in the background. Raises what it failed with, if it failed in time: `StorageFailure`.
         """
         task = self._tasks.get(final_id)
-        if task is None:
+        if task is not None and not task.done():
+            self._again.add(final_id)  # it may have looked at the one partial that has been finished just now
+        else:
             if self._not_before.get(final_id, 0.0) > self._clock():
                 return
             task = asyncio.get_running_loop().create_task(self._settle(final_id), name=f"settle {final_id}")
@@ -60,7 +63,9 @@ class Assembler:
             raise failure
 
     def _settled(self, final_id: str, task: asyncio.Task[None]) -> None:
-        del self._tasks[final_id]
+        if self._tasks.get(final_id) is task:
+            del self._tasks[final_id]
+            self._again.discard(final_id)
         self._not_before.pop(final_id, None)
         if not task.cancelled() and (failure := task.exception()):
             self._not_before[final_id] = self._clock() + RETRY
@@ -87,7 +92,8 @@ class Assembler:
         try:
             partials = await self._load_partials(upload)
         except _CannotFinish as reason:
-            return upload.evolve(failure=str(reason))
+            now = await self._info.load(upload.id)  # a partial may go as soon as the final is together
+            return now if now.finished else upload.evolve(failure=str(reason))
         length = concatenated_length(partials)
         return upload.evolve(
             length=length,
@@ -130,17 +136,22 @@ class Assembler:
 
     async def _settle(self, final_id: str) -> None:
         stop = _canceller()
-        while True:
-            lease = await self._locker.try_acquire(final_id, stop)
-            if lease is None:
-                return
-            try:
-                if await self._settle_locked(final_id):
-                    return
-            finally:
-                await lease.release()
-            if not await self._is_due(final_id):
-                return
+        again = True
+        while again:
+            self._again.discard(final_id)
+            again = await self._look(final_id, stop) or final_id in self._again
+
+    async def _look(self, final_id: str, stop: Callable[[], None]) -> bool:
+        """Put the final together if it is due; whether it has become so meanwhile."""
+        lease = await self._locker.try_acquire(final_id, stop)
+        if lease is None:
+            return False
+        try:
+            if await self._settle_locked(final_id):
+                return False
+        finally:
+            await lease.release()
+        return await self._is_due(final_id)
 
     async def _settle_locked(self, final_id: str) -> bool:
         """Whether there is nothing left to do for this final."""

@@ -119,6 +119,9 @@ class Uploads:
                 return await self._append_locked(command, body, hold)
             finally:
                 await lease.release()
+        except ModifyFinal:
+            await self._keep_going(command.upload_id)  # who wanted to put it together relied on us, who had its lock
+            raise
         finally:
             self._holds.end(hold)
 
@@ -197,30 +200,29 @@ class Uploads:
     # Creation
 
     def _new_upload(self, command: Create) -> Upload:
+        upload_id = self._new_id()
         return Upload(
-            id=self._new_id(),
+            id=upload_id,
             length=command.length,
             metadata=command.metadata,
             is_partial=command.is_partial,
             partials=command.partials,
             concat=command.concat,
             active_at=self._clock(),
+            storage=self._data.place(upload_id),
         )
 
-    async def _allocate(self, upload: Upload, *, verified: bool = True) -> tuple[Upload, Writer]:
-        """A place for the bytes, then the record: an upload is there once its record is."""
-        writer = await self._data.create(upload, verified=verified)
-        upload = upload.evolve(storage=writer.storage)
+    async def _allocate(self, upload: Upload, *, verified: bool = True) -> Writer:
+        """The record, then a place for the bytes: an upload is there once both are."""
+        await self._info.create(upload)
         try:
-            await self._info.create(upload)
+            return await self._data.create(upload, verified=verified)
         except BaseException:
-            await writer.close()
-            await self._forget_data(upload)
+            await self._forget_record(upload)
             raise
-        return upload, writer
 
     async def _create_empty(self, upload: Upload) -> Upload:
-        upload, writer = await self._allocate(upload)
+        writer = await self._allocate(upload)
         try:
             if self._must_sync(upload):
                 await writer.sync()
@@ -233,7 +235,7 @@ class Uploads:
         return upload
 
     async def _create_with_upload(self, upload: Upload, payload: Payload, body: Body, limit: int, hold: Hold) -> Upload:
-        upload, writer = await self._allocate(upload, verified=payload.verified)
+        writer = await self._allocate(upload, verified=payload.verified)
         try:
             return await self._receive_into(upload, payload, body, writer, limit, hold)
         except (UnexpectedEof, ReadTimeout, ServerShutdown):
@@ -255,23 +257,24 @@ class Uploads:
             await self._assembler.settle(final.id, ASSEMBLY_WAIT)
             return await self._load(final.id)
         except Exception:
-            await self._info.unexpect(final)
+            with suppress(StorageFailure):  # a final that is not there is waited for by nobody
+                await self._info.unexpect(final)
             await self._forget(final)
             raise
 
     async def _forget(self, upload: Upload) -> None:
         """Remove what nobody was told about."""
-        try:
-            await self._info.remove(upload.id)
-        except StorageFailure:
-            _log.exception("the record of a refused upload could not be removed", extra={"fields": {"id": upload.id}})
-        await self._forget_data(upload)
-
-    async def _forget_data(self, upload: Upload) -> None:
+        await self._forget_record(upload)
         try:
             await self._data.remove(upload)
         except StorageFailure:
             _log.exception("the bytes of a refused upload could not be removed", extra={"fields": {"id": upload.id}})
+
+    async def _forget_record(self, upload: Upload) -> None:
+        try:
+            await self._info.remove(upload.id)
+        except StorageFailure:
+            _log.exception("the record of a refused upload could not be removed", extra={"fields": {"id": upload.id}})
 
     # Appending
 
@@ -371,9 +374,12 @@ class Uploads:
 
     async def _look_at_final(self, upload: Upload) -> Upload:
         """A final that is not put together: keep that going, and see it as it was promised."""
-        with suppress(StorageFailure):  # logged, and tried again later
-            await self._assembler.settle(upload.id, wait=0)
+        await self._keep_going(upload.id)
         return await self._assembler.as_promised(upload)
+
+    async def _keep_going(self, final_id: str) -> None:
+        with suppress(StorageFailure):  # logged, and tried again later
+            await self._assembler.settle(final_id, wait=0)
 
     async def _remove(self, upload: Upload, *, tombstone: bool = False) -> None:
         """Bytes first: a crash in between leaves a record without bytes, which is small and counts as missing."""
@@ -389,11 +395,13 @@ class Uploads:
         try:
             # bytes may have come between the look and the lock; and a final may be finished though it is not put together
             upload = await self._assembler.as_promised(await self._info.load(upload_id))
-            if not is_expired(upload, self.policy, self._clock()):
-                return False
-            await self._remove(upload, tombstone=True)
+            expired = is_expired(upload, self.policy, self._clock())
+            if expired:
+                await self._remove(upload, tombstone=True)
         finally:
             await lease.release()
-        if upload.is_partial:
+        if upload.is_partial and expired:
             await self._assembler.partial_changed(upload_id)
-        return True
+        if upload.is_final and not expired:
+            await self._keep_going(upload_id)  # as in `append`
+        return expired
