@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_final_is_what_has_partials() -> None:
     assert PLAIN.evolve(partials=()).is_final
 
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "id": "b",
     "length": 6,
     "offset": 3,
