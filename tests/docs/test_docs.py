@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tusd_py import create_app
+from tusd_py.ports import failures
 from tusd_py.protocol import refusals
 from tusd_py.protocol.checksum import ALGORITHMS
 from tusd_py.protocol.cors import ALLOW_HEADERS, ALLOW_METHODS, EXPOSE_HEADERS
@@ -112,3 +115,28 @@ def test_cors_lists_are_those_of_the_code(name: str, value: str) -> None:
 def test_checksum_algorithms_are_those_of_the_code() -> None:
     row = next(line for line in PROTOCOL.read_text().splitlines() if line.startswith("| `checksum` |"))
     assert re.findall(r"`(\w+)`", row)[1:] == list(ALGORITHMS)
+
+
+def first_cells(page: Path) -> set[str]:
+    """What stands in the first cells of the page's tables, one name a cell."""
+    return set(re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE))
+
+
+def test_every_argument_of_create_app_is_documented() -> None:
+    assert set(inspect.signature(create_app).parameters) <= first_cells(DOCS / "reference" / "embedding-api.md")
+
+
+def test_every_failure_is_documented() -> None:
+    assert set(failures.__all__) <= first_cells(DOCS / "reference" / "embedding-api.md")
+
+
+def test_constants_of_the_data_path_are_where_the_page_says() -> None:
+    rows = re.findall(
+        r"^\| (`[A-Z_`, ]+`) \| .*? \| (`tusd_py/[^|]+`) \|", (DOCS / "explanation" / "data-path.md").read_text(), re.M
+    )
+    assert len(rows) > 10
+    for names, files in rows:
+        for file in re.findall(r"`([^`]+)`", files):
+            code = (ROOT / file).read_text()
+            for name in re.findall(r"`([^`]+)`", names):
+                assert re.search(rf"^{name} = ", code, re.MULTILINE), f"{name} is not defined in {file}"
