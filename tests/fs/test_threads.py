@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -62,3 +63,25 @@ async def test_work_that_has_not_begun_never_begins(pool: ThreadPoolExecutor) ->
     busy.set()
     pool.submit(int).result()
     assert done == []
+
+
+async def test_a_failure_after_the_cancellation_is_not_logged(pool: ThreadPoolExecutor) -> None:
+    loop = asyncio.get_running_loop()
+    logged: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: logged.append(context))
+    started = asyncio.Event()
+
+    def work(stop: Event) -> None:
+        loop.call_soon_threadsafe(started.set)
+        stop.wait()
+        raise OSError(5, "the disk is broken")
+
+    task = asyncio.create_task(run_to_end(pool, work))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    await asyncio.sleep(0)  # the future hears of the thread's end on the loop
+    gc.collect()
+    assert logged == []

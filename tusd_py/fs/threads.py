@@ -27,7 +27,14 @@ async def run_to_end(pool: Executor, work: Callable[[Event], T]) -> T:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
         stop.set()
+        done.add_done_callback(_retrieve)
         while not (job.cancel() or job.done()):
             with contextlib.suppress(asyncio.CancelledError):  # a second cancellation: the first is on its way already
                 await asyncio.wait([done])
         raise
+
+
+def _retrieve(done: asyncio.Future[T]) -> None:
+    """What work fails with after its cancellation concerns nobody, and asyncio should not log that nobody asked."""
+    if not done.cancelled():
+        done.exception()

@@ -32,6 +32,7 @@ async def send_file(socket_fd: int, file: int, offset: int, count: int, timeout:
                 offset = await asyncio.shield(sending)
             except asyncio.CancelledError:
                 await asyncio.wait((sending,))
+                sending.exception()  # retrieved, or asyncio would log that nobody did
                 raise
             if offset >= end:
                 return
