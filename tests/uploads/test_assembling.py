@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.uploads.support import POLICY_DAY, World, append, assembling, cancelling, create, nothing, quiet, read, send, until
-from tusd_py.ports.failures import OutOfSpace, RecordDamaged, StorageFailure
+from tusd_py.ports.failures import OutOfSpace, RecordDamaged
 from tusd_py.protocol.refusals import (
     InvalidConcat,
     MaxSizeExceeded,
+    ModifyFinal,
     NotReady,
     PartialInUse,
     UploadFailed,
@@ -446,13 +447,27 @@ async def test_recovery_forgets_finals_that_are_gone_or_done(world: World) -> No
     assert world.unlocked
 
 
-Scenario = Callable[[World, Uploads, Uploads], Awaitable[None]]
+Round = Callable[[World, Uploads, Uploads, int], Awaitable[bool]]
+
+
+async def everywhere(round_: Round, *, same_process: bool) -> None:
+    """Do `round_` with every number of a call that it reaches, each time in a new world."""
+    number, reached = 0, True
+    while reached:
+        world = World()
+        await part(world, "a", b"01", 4)
+        await part(world, "b", b"45", 4)
+        one = world.open()
+        reached = await round_(world, one, one if same_process else world.open(), number)
+        await world.close()
+        number += 1
+    assert number > 3, "no call was reached"
 
 
 async def interleave(
     world: World, number: int, first: Callable[[], Awaitable[Any]], then: Callable[[], Awaitable[Any]]
 ) -> bool:
-    """Do `first` and, in the middle of it, before call `number` of any adapter, all of `then`. Whether there was such a call."""
+    """Do `first` and, in the middle of it, before call `number` of any adapter, all of `then`. Whether there was one."""
     reached = False
     inner: asyncio.Task[Any] | None = None
 
@@ -477,77 +492,60 @@ async def interleave(
 
 @pytest.mark.parametrize("same_process", [True, False])
 async def test_no_wake_up_is_lost_between_two_partials(same_process: bool) -> None:
-    """The last two partials finish at the same time, in every interleaving: the final is put together, and nobody has to ask."""
-    number, reached = 0, True
-    while reached:
-        world = World()
-        await part(world, "a", b"01", 4)
-        await part(world, "b", b"45", 4)
-        one = world.open()
-        other = one if same_process else world.open()
+    """The last two partials finish at the same time, however interleaved: the final is put together, nobody has to ask."""
+
+    async def finish_both(world: World, one: Uploads, other: Uploads, number: int) -> bool:
         final = await concatenate(one, "a", "b")
         reached = await interleave(world, number, lambda: send(one, "b", 2, b"67"), lambda: send(other, "a", 2, b"23"))
         assert await is_together(world, final.id, b"01234567"), f"finished before call {number}"
-        await world.close()
-        number += 1
-    assert number > 5
+        return reached
+
+    await everywhere(finish_both, same_process=same_process)
 
 
 @pytest.mark.parametrize("same_process", [True, False])
 async def test_no_wake_up_is_lost_while_the_final_is_created(same_process: bool) -> None:
-    number, reached = 0, True
-    while reached:
-        world = World()
-        await part(world, "a", b"0123")
-        await part(world, "b", b"45", 4)
-        one = world.open()
-        other = one if same_process else world.open()
+    async def finish_during_creation(world: World, one: Uploads, other: Uploads, number: int) -> bool:
+        await send(one, "a", 2, b"23")
         reached = await interleave(world, number, lambda: concatenate(one, "a", "b"), lambda: send(other, "b", 2, b"67"))
         assert await is_together(world, "id1", b"01234567"), f"finished before call {number}"
-        await world.close()
-        number += 1
-    assert number > 5
+        return reached
+
+    await everywhere(finish_during_creation, same_process=same_process)
 
 
 @pytest.mark.parametrize("same_process", [True, False])
 async def test_no_wake_up_is_lost_to_a_refused_append_to_the_final(same_process: bool) -> None:
     """Who asks for the final's lock in vain relies on its holder, whoever that is."""
-    number, reached = 0, True
-    while reached:
-        world = World()
-        await part(world, "a", b"0123")
-        await part(world, "b", b"45", 4)
-        one = world.open()
-        other = one if same_process else world.open()
-        await concatenate(one, "a", "b")
 
-        async def refused(one: Uploads = one) -> None:
-            with pytest.raises(Exception, match="final"):
-                await send(one, "id1", 0, b"x")
+    async def finish_during_refusal(world: World, one: Uploads, other: Uploads, number: int) -> bool:
+        await send(one, "a", 2, b"23")
+        final = await concatenate(one, "a", "b")
+        await quiet()
+
+        async def refused() -> None:
+            with pytest.raises(ModifyFinal):
+                await send(one, final.id, 0, b"x")
 
         reached = await interleave(world, number, refused, lambda: send(other, "b", 2, b"67"))
-        assert await is_together(world, "id1", b"01234567"), f"finished before call {number}"
-        await world.close()
-        number += 1
-    assert number > 3
+        assert await is_together(world, final.id, b"01234567"), f"finished before call {number}"
+        return reached
+
+    await everywhere(finish_during_refusal, same_process=same_process)
 
 
 @pytest.mark.parametrize("same_process", [True, False])
 async def test_a_final_deleted_at_any_moment_is_gone(same_process: bool) -> None:
-    number, reached = 0, True
-    while reached:
-        world = World()
-        await part(world, "a", b"0123")
-        await part(world, "b", b"45", 4)
-        one = world.open()
-        other = one if same_process else world.open()
+    async def delete(world: World, one: Uploads, other: Uploads, number: int) -> bool:
+        await send(one, "a", 2, b"23")
         final = await concatenate(one, "a", "b")
+        await quiet()
         reached = await interleave(world, number, lambda: send(one, "b", 2, b"67"), lambda: other.terminate(final.id))
         assert await world.ids() == ["a", "b"] and world.bytes_of(final.id) is None, f"deleted before call {number}"
         assert not await world.records.waiting_finals() and world.unlocked
-        await world.close()
-        number += 1
-    assert number > 5
+        return reached
+
+    await everywhere(delete, same_process=same_process)
 
 
 @pytest.mark.parametrize("step", ["info.load", "info.expect", "data.concatenate", "info.commit_offset", "info.unexpect"])

@@ -75,8 +75,8 @@ async def test_bytes_then_record_then_answer(world: World, ready: bool) -> None:
     await uploads.create(create(5, body=5), ScriptedBody(b"hello", ready=ready))
     assert world.probe.calls == [
         *([] if ready else ["locks.acquire"]),  # a body that is all there is nobody's to interrupt
-        "data.create",
         "info.create",
+        "data.create",
         "writer.write",
         "writer.commit",
         "info.commit_offset",
@@ -164,7 +164,7 @@ async def test_a_failure_at_any_step_of_an_empty_creation(world: World, step: st
     with pytest.raises(OutOfSpace):
         await world.open(durability=Durability.EVERY_PATCH).create(create(5), ScriptedBody())
     assert await world.is_empty()
-    assert step == "data.create" or "writer.close" in world.probe.calls
+    assert step in ("data.create", "info.create") or "writer.close" in world.probe.calls
 
 
 @pytest.mark.parametrize("step", ["info.remove", "data.remove"])

@@ -1,0 +1,67 @@
+"""Which syncs happen when, by durability level; and never a success before them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.uploads.support import World, create, send
+from tusd_py.testing.bodies import ScriptedBody
+from tusd_py.uploads import Durability
+
+BOTH, NEITHER = ["writer.sync", "info.sync"], []  # type: ignore[var-annotated]
+
+# the level, and the syncs of: an empty creation, a patch in the middle, the last patch
+LEVELS = [
+    (Durability.NONE, NEITHER, NEITHER, NEITHER),
+    (Durability.FINAL, NEITHER, NEITHER, BOTH),
+    (Durability.EVERY_PATCH, BOTH, BOTH, BOTH),
+]
+
+
+def synced(world: World) -> list[str]:
+    found = [name for name in world.probe.calls if name.endswith(".sync")]
+    world.probe.calls.clear()
+    return found
+
+
+@pytest.mark.parametrize(("level", "creation", "middle", "last"), LEVELS)
+async def test_levels(world: World, level: Durability, creation: list[str], middle: list[str], last: list[str]) -> None:
+    uploads = world.open(durability=level)
+    upload = await uploads.create(create(4), ScriptedBody())
+    assert synced(world) == creation
+    await send(uploads, upload.id, 0, b"01")
+    assert synced(world) == middle
+    await send(uploads, upload.id, 2, b"23")
+    assert synced(world) == last
+    await send(uploads, upload.id, 4)
+    assert synced(world) == NEITHER, "nothing new"
+
+
+@pytest.mark.parametrize(("level", "creation", "middle", "last"), LEVELS)
+async def test_creation_with_upload(
+    world: World, level: Durability, creation: list[str], middle: list[str], last: list[str]
+) -> None:
+    uploads = world.open(durability=level)
+    await uploads.create(create(4, body=2), ScriptedBody(b"01"))
+    assert synced(world) == middle
+    await uploads.create(create(2, body=2), ScriptedBody(b"01"))
+    assert synced(world) == last
+
+
+@pytest.mark.parametrize(("level", "creation", "middle", "last"), LEVELS)
+async def test_an_upload_of_nothing(
+    world: World, level: Durability, creation: list[str], middle: list[str], last: list[str]
+) -> None:
+    upload = await world.open(durability=level).create(create(0), ScriptedBody())
+    assert upload.finished and synced(world) == last
+
+
+@pytest.mark.parametrize(("level", "creation", "middle", "last"), LEVELS)
+async def test_an_undeclared_length_is_not_the_last_patch(
+    world: World, level: Durability, creation: list[str], middle: list[str], last: list[str]
+) -> None:
+    uploads = world.open(durability=level)
+    upload = await uploads.create(create(None), ScriptedBody())
+    assert synced(world) == creation
+    await send(uploads, upload.id, 0, b"0123")
+    assert synced(world) == middle
