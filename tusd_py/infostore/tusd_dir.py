@@ -170,7 +170,7 @@ class TusdDirectory:
         return self._waiting.finals_of(partial_id)
 
     async def unexpect(self, final: Upload) -> None:
-        self._waiting.remove(final.id, final.partials or ())
+        await self._waiting.remove(final.id, final.partials or ())
 
     async def waiting_finals(self) -> tuple[str, ...]:
         return await asyncio.to_thread(self._waiting.all_finals)

@@ -6,6 +6,7 @@ nobody waits for, as every finished upload does, costs one system call.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ from tusd_py.fs.replace import publish_new
 from tusd_py.fs.sync import GroupSync
 
 __all__ = ["WaitingFinals"]
+
+_IN_ONE_GO = 50
+"""Partials of a final to remember or forget before other requests get a turn: there may be thousands, at some 30 us each."""
 
 
 class WaitingFinals:
@@ -30,8 +34,10 @@ class WaitingFinals:
         name = flat_name(final_id)
         paths = [f"{self._directory}/{flat_name(partial_id)}/{name}" for partial_id in set(partial_ids)]
         try:
-            for path in paths:
+            for number, path in enumerate(paths, 1):
                 self._put(path, final_id.encode())
+                if number % _IN_ONE_GO == 0:
+                    await asyncio.sleep(0)
         except OSError as error:
             raise translate(error, f"remembering that {final_id!r} waits") from error
         if self._group is not None and paths:
@@ -46,9 +52,11 @@ class WaitingFinals:
             except FileNotFoundError:  # as well when `remove` in another process took the directory away just now
                 os.makedirs(os.path.dirname(path), self._dir_mode, exist_ok=True)
 
-    def remove(self, final_id: str, partial_ids: Iterable[str]) -> None:
+    async def remove(self, final_id: str, partial_ids: Iterable[str]) -> None:
         name = flat_name(final_id)
-        for partial_id in set(partial_ids):
+        for number, partial_id in enumerate(set(partial_ids), 1):
+            if number % _IN_ONE_GO == 0:
+                await asyncio.sleep(0)
             directory = f"{self._directory}/{flat_name(partial_id)}"
             try:
                 os.unlink(f"{directory}/{name}")

@@ -24,12 +24,15 @@ from tusd_py.protocol.rules import Policy, concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.joining import JoinedContent
 
-__all__ = ["Assembler"]
+__all__ = ["IN_ONE_GO", "Assembler"]
 
 _log = logging.getLogger("tusd_py.uploads")
 
 RETRY = 60.0
 """Seconds before a final that could not be put together (a full disk) is tried again; until then it is read from its parts."""
+
+IN_ONE_GO = 50
+"""Partials to look at before other requests get a turn: a final may have thousands, and a store may never have to wait."""
 
 
 class Assembler:
@@ -105,7 +108,9 @@ class Assembler:
         """The bytes of a final that is finished but not put together yet. Raises `UploadNotFound`, `StorageFailure`."""
         contents: list[Content] = []
         try:
-            for partial_id in final.partials or ():
+            for number, partial_id in enumerate(final.partials or (), 1):
+                if number % IN_ONE_GO == 0:
+                    await asyncio.sleep(0)
                 partial = await self._info.load(partial_id)
                 contents += [await self._data.open_content(partial)]
         except BaseException:
@@ -184,7 +189,9 @@ class Assembler:
     async def _load_partials(self, final: Upload) -> list[Upload]:
         """The partials, in order. Raises `_CannotFinish`."""
         partials = []
-        for partial_id in final.partials or ():
+        for number, partial_id in enumerate(final.partials or (), 1):
+            if number % IN_ONE_GO == 0:
+                await asyncio.sleep(0)
             try:
                 partial = await self._info.load(partial_id)
             except (UploadNotFound, RecordDamaged):

@@ -34,7 +34,7 @@ from tusd_py.protocol.refusals import (
 )
 from tusd_py.protocol.rules import Policy, append_limit, check_append, check_create, check_partials, is_expired
 from tusd_py.protocol.upload import Upload
-from tusd_py.uploads.assembling import Assembler
+from tusd_py.uploads.assembling import IN_ONE_GO, Assembler
 from tusd_py.uploads.holding import Hold, Holds
 from tusd_py.uploads.receiving import receive
 
@@ -247,7 +247,11 @@ class Uploads:
             raise
 
     async def _create_final(self, command: Create, partial_ids: tuple[str, ...]) -> Upload:
-        partials = {partial_id: await self._load(partial_id) for partial_id in set(partial_ids)}
+        partials: dict[str, Upload] = {}
+        for number, partial_id in enumerate(set(partial_ids), 1):
+            partials[partial_id] = await self._load(partial_id)
+            if number % IN_ONE_GO == 0:
+                await asyncio.sleep(0)
         length = check_partials((partials[partial_id] for partial_id in partial_ids), self.policy)
         final = await self._create_empty(self._new_upload(command).evolve(length=length))
         if final.finished:
