@@ -60,11 +60,11 @@ class TestFilesystemStore(DataStoreSuite):
 
 
 async def make(store: FilesystemStore, upload_id: str, data: bytes = b"", storage: dict[str, str] | None = None) -> Upload:
-    upload = Upload(id=upload_id, length=None, storage=storage or {})
+    upload = Upload(id=upload_id, length=None, storage=storage or store.place(upload_id))
     writer = await store.create(upload)
     writer.write(data)
     await writer.close()
-    return upload.evolve(storage=writer.storage, offset=len(data))
+    return upload.evolve(offset=len(data))
 
 
 def files(root: Path) -> list[str]:

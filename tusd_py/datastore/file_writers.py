@@ -66,10 +66,6 @@ class DirectWriter:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place.path!r} {self._start}..{self.position}>"
 
-    @property
-    def storage(self) -> dict[str, str]:
-        return {"Type": "filestore", "Path": self._place.path}
-
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         try:
             written = os.pwrite(self._fd, data, self.position)

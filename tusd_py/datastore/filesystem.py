@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -56,6 +56,9 @@ class FilesystemStore:
     def close(self) -> None:
         """Let the threads go once they have done what was asked of them."""
         self._pool.shutdown(wait=False)
+
+    def place(self, upload_id: str) -> Mapping[str, str]:
+        return {"Type": "filestore", "Path": data_path(self._root, upload_id)}
 
     async def create(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
         path = self._path(upload)
@@ -141,7 +144,8 @@ class FilesystemStore:
 
     def _path(self, upload: Upload) -> str:
         path = upload.storage.get("Path")
-        return confine(self._root, path) if path else data_path(self._root, upload.id)
+        usual = data_path(self._root, upload.id)
+        return confine(self._root, path) if path and path != usual else usual
 
     def _place(self, path: str) -> Place:
         return Place(path, self._root, self._tmp_dir, self._file_mode, self._group, self._pool)

@@ -36,10 +36,6 @@ class MemoryWriter:
         self._pending: bytearray | None = None if verified else bytearray()
         self.position = start
 
-    @property
-    def storage(self) -> Mapping[str, str]:
-        return {"Type": "memory"}
-
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         if self._pending is None:
             self._put(data)
@@ -104,6 +100,9 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return f"<MemoryStore {len(self._uploads)} uploads>"
+
+    def place(self, upload_id: str) -> Mapping[str, str]:
+        return {"Type": "memory"}
 
     async def create(self, upload: Upload, *, verified: bool = True) -> MemoryWriter:
         if upload.id in self._uploads:

@@ -1,8 +1,9 @@
 """Small files that are there as a whole or not at all, whoever reads and whatever dies.
 
 `replace` puts a new file in the place of the old one: temporary file, sync, rename. `publish_new` never touches one that is
-there. Measured with 400 bytes on tmpfs and ext4 (CPU): O_EXCL and write 11 and 21 us, but a reader or a crash may meet a
-half-written file; O_TMPFILE and link 15 and 31; named temporary file, link and unlink 17 and 34.
+there, and `write_new` is for those that nobody looks at yet. Measured with 400 bytes on tmpfs and ext4 (CPU): `write_new` 11
+and 21 us, but a reader or a crash may meet a half-written file; O_TMPFILE and link 15 and 31; named temporary file, link and
+unlink 17 and 34.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import TemporaryFile, write_all
 
-__all__ = ["publish_new", "replace"]
+__all__ = ["publish_new", "replace", "write_new"]
 
 _UNNAMED = getattr(os, "O_TMPFILE", 0)
 
@@ -39,6 +40,22 @@ async def replace(target: str, data: bytes, *, tmp_dir: str, mode: int, group: G
         temporary.publish(target)
     finally:
         temporary.discard()
+
+
+def write_new(target: str, data: bytes, mode: int) -> None:
+    """Make a new file `target`, which nobody reads before something else says that it is there; nothing if it fails.
+
+    Raises `FileExistsError` and leaves alone what is there; `OSError`.
+    """
+    fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        write_all(fd, data, 0)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(target)
+        raise
+    finally:
+        os.close(fd)
 
 
 def publish_new(target: str, data: bytes, *, tmp_dir: str, mode: int) -> None:

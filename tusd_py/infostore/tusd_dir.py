@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
 from tusd_py.fs.errors import translate
 from tusd_py.fs.paths import OutsideRoot, ancestors, confine, data_path, info_path
-from tusd_py.fs.replace import publish_new, replace
+from tusd_py.fs.replace import replace, write_new
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import remove_abandoned
 from tusd_py.infostore.info_format import build_info, parse_info
@@ -66,14 +66,18 @@ class TusdDirectory:
         return f"<TusdDirectory {self._root!r}>"
 
     async def create(self, upload: Upload) -> None:
+        """Add a record, before the file that its bytes are in: until that is there, there is no upload to be read.
+
+        So the record may be written in place, which is cheaper than any way of having it appear as a whole.
+        """
         path = info_path(self._root, upload.id)
         data = build_info(upload, self._storage(upload, path))
         try:
             try:
-                publish_new(path, data, tmp_dir=self._tmp_dir, mode=self._file_mode)
+                write_new(path, data, self._file_mode)
             except FileNotFoundError:
                 make_parents(path, self._dir_mode)
-                publish_new(path, data, tmp_dir=self._tmp_dir, mode=self._file_mode)
+                write_new(path, data, self._file_mode)
         except (FileExistsError, NotADirectoryError) as error:
             raise UploadExists(f"creating {path!r}: there is something already") from error
         except OSError as error:
@@ -96,7 +100,7 @@ class TusdDirectory:
         path = info_path(self._root, upload_id)
         data, written_at = self._read(path)
         try:
-            upload = parse_info(data, upload_id)
+            upload = self._parse(data, upload_id)
             data_file, found = self._find_data(upload)
         except RecordDamaged as error:
             logger.error("record %r is damaged: %s", path, error)
@@ -106,6 +110,16 @@ class TusdDirectory:
             active_at=max(found.st_mtime, written_at),
             storage={"Type": "filestore", **upload.storage, "InfoPath": path, "Path": data_file},
         )
+
+    def _parse(self, data: bytes, upload_id: str) -> Upload:
+        """The record in `data`. One that can't be read and has no bytes is no damage: it is being written, or was when a
+        server died."""
+        try:
+            return parse_info(data, upload_id)
+        except RecordDamaged:
+            if not os.path.lexists(data_path(self._root, upload_id)):
+                raise UploadNotFound(f"the record of {upload_id!r} is only begun") from None
+            raise
 
     def _read(self, path: str) -> tuple[bytes, float]:
         """The bytes of a record, and when it was written."""

@@ -25,10 +25,6 @@ class Writer(Sink, Protocol):
     def position(self) -> int:
         """Offset in the upload behind the last byte taken by `write`."""
 
-    @property
-    def storage(self) -> Mapping[str, str]:
-        """How the store finds the bytes again, for `Upload.storage`."""
-
     async def commit(self) -> None:
         """All bytes taken are part of the upload from now on. Raises `StorageFailure`; then none of an unverified writer is."""
 
@@ -71,8 +67,11 @@ class DataStore(Protocol):
     """Bytes by upload. Every method may be called for different uploads at once; for one upload its caller holds the lock,
     except `open_content`, which anybody may call at any time."""
 
+    def place(self, upload_id: str) -> Mapping[str, str]:
+        """Where the bytes of a new upload are going to be, for `Upload.storage`. Makes nothing."""
+
     async def create(self, upload: Upload, *, verified: bool = True) -> Writer:
-        """Make an empty place for the bytes; returns a writer at its beginning, which also knows how to find it again.
+        """Make an empty place for the bytes where `upload.storage` says; returns a writer at its beginning.
 
         Raises `UploadExists`, and then leaves that upload alone; `OutOfSpace`; `StorageFailure`.
         """

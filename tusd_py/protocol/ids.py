@@ -8,6 +8,7 @@ the files that stand beside an upload in tusd's directory: the id `x.info` would
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["MAX_ID", "MAX_SEGMENT", "is_valid_id"]
 
@@ -21,6 +22,7 @@ _SEGMENT = rf"(?!\.)[A-Za-z0-9._~!$'()*+,;=:@-]{{1,{MAX_SEGMENT}}}(?<!\.info)(?<
 _ID = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 
+@lru_cache(maxsize=1024)  # an id is checked wherever it becomes a name, which is several times a request
 def is_valid_id(text: str) -> bool:
     """Whether `text` is an id."""
     return len(text) <= MAX_ID and _ID.fullmatch(text) is not None

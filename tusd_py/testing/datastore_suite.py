@@ -30,9 +30,9 @@ class DataStoreSuite:
     async def make(self, store: DataStore, upload_id: str, data: bytes = b"") -> Upload:
         """An upload that holds `data`."""
         upload = Upload(id=upload_id, length=None)
+        upload = upload.evolve(storage=store.place(upload.id))
         writer = await store.create(upload)
         await writer.close()
-        upload = upload.evolve(storage=writer.storage)
         return await self.append(store, upload, data)
 
     async def append(self, store: DataStore, upload: Upload, data: bytes, *, verified: bool = True) -> Upload:

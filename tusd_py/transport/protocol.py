@@ -62,6 +62,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     _eof = False
     _lingering = False
     _linger = LINGER
+    _deadline = 0.0
+    _watch: asyncio.TimerHandle | None = None
 
     @classmethod
     def configure(cls, *, network_timeout: float) -> type[UploadProtocol]:
@@ -104,7 +106,8 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
-        self._unset_keepalive_if_required()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._cycle is not None and not self._cycle.response_complete:
             self._cycle.disconnect()
         if self._body is not None:
@@ -151,8 +154,18 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         return self._cycle is not None and not self._cycle.response_complete
 
     def _wait_for_head(self) -> None:
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.network_timeout, self.timeout_keep_alive_handler)
+        """From now on, the client has the network timeout to send a whole head."""
+        self._deadline = self.loop.time() + self.network_timeout
+        if self._watch is None:
+            self._watch = self.loop.call_later(self.network_timeout, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        """One timer a connection, not two calls a request: it sleeps again for what is left."""
+        left = self._deadline - self.loop.time()
+        if left > 0 or self._busy:
+            self._watch = self.loop.call_later(left if left > 0 else self.network_timeout, self._check_deadline)
+        elif not self.transport.is_closing():
+            self.transport.close()
 
     def _next_request(self, begins: bool) -> None:
         """Begin with the next request if its head is complete. `begins` says that its first byte has just come."""
@@ -165,7 +178,6 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             elif begins:
                 self._wait_for_head()  # the whole head has to come in that time: a trickle must not hold us for ever
             return
-        self._unset_keepalive_if_required()
         end += len(_END_OF_HEAD)
         self._head = data[end:]
         if end > MAX_HEAD:
@@ -314,5 +326,4 @@ class UploadProtocol(HttpToolsProtocol, Connection):
         self._lingering = True
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self._linger, self.timeout_keep_alive_handler)
+        self.loop.call_later(self._linger, self.transport.close)

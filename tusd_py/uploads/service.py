@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
@@ -57,7 +57,7 @@ class Durability(Enum):
 
 def random_id() -> str:
     """tusd's form: 16 random bytes as 32 lower-case hex digits."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 class Uploads:
