@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support import server
 from tests.support.server import ServerProcess
 from tests.support.wire import TusClient
 
 StartServer = Callable[..., ServerProcess]
+
+WATCHED = frozenset({"fuzz", "interop", "model", "wire"})
+"""Folders whose servers run under the watchdog. TUSD_PY_TEST_WATCHDOG=1 adds the others, 0 takes these out."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of the test starts a server."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    server.watched = os.environ.get("TUSD_PY_TEST_WATCHDOG", str(int(folder in WATCHED))) == "1"
+
+
+@pytest.fixture(autouse=True)
+def no_complaints() -> Iterator[None]:
+    """A server that serves several tests answers for each of them: the one that made it complain fails."""
+    yield
+    complaints = [complaint for each in list(server.servers) for complaint in each.complaints()]
+    assert not complaints, "a server complained:\n\n" + "\n\n".join(complaints)
 
 
 @pytest.fixture

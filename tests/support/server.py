@@ -1,4 +1,4 @@
-"""tusd-py as a process of its own, as its users run it."""
+"""tusd-py as a process of its own, as its users run it, or under the watchdog (tests/support/watchdog.py)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,72 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
+from weakref import WeakSet
 
 from tests.support.wire import TusClient
 
+WATCHDOG = str(Path(__file__).with_name("watchdog.py"))
+
+COMPLAINTS = (
+    "BLOCKED EVENT LOOP",  # the watchdog's
+    "Traceback",
+    "Exception ignored",  # in a finalizer: a warning that was made an error, for one
+    "unexpected failure",
+    "Task was destroyed",
+    "was never retrieved",
+    "never awaited",
+    "ResourceWarning",
+)
+"""What no log may contain: signs of a defect, however well the client was answered."""
+
+servers: WeakSet[ServerProcess] = WeakSet()
+"""Those that may be running."""
+
+watched = False
+"""Whether servers run under the watchdog unless they are told otherwise; tests/conftest.py sets it for each test."""
+
 
 class ServerProcess:
-    """`python -m tusd_py -host=127.0.0.1 -port=0 -upload-dir=DIR ARGS...`, started and, at the end, killed with all its children.
+    """`python -m tusd_py -host=127.0.0.1 -port=0 -upload-dir=DIR ARGS...`, started, and at the end killed with its children.
 
     `prefix` is put before the command (strace and the like). The log is in `log` after the end and in `log_path` meanwhile.
+    With `watchdog` whatever blocks the event loop, and every warning, is a complaint in the log. Leaving the `with` block fails
+    on complaints (`COMPLAINTS`) of a watched server, but for those that `tolerate` a part of.
     """
 
-    def __init__(self, upload_dir: Path | str, *args: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None, unix: str | None = None) -> None:
+    def __init__(
+        self,
+        upload_dir: Path | str,
+        *args: str,
+        prefix: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        unix: str | None = None,
+        watchdog: bool | None = None,
+        tolerate: Iterable[str] = (),
+    ) -> None:
         self.upload_dir = Path(upload_dir)
         self.listen = [f"-unix-sock={unix}"] if unix else ["-host=127.0.0.1", "-port=0"]
         self.args, self.prefix, self.unix = args, prefix, unix
-        self.env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.watchdog = (watched and not prefix) if watchdog is None else watchdog
+        self.program = [WATCHDOG] if self.watchdog else ["-m", "tusd_py"]
+        self.tolerate = tuple(tolerate)
+        warnings = {"PYTHONWARNINGS": "error"} if self.watchdog else {}
+        self.env = {**os.environ, "PYTHONUNBUFFERED": "1", **warnings, **(env or {})}
         self.address: tuple[str, int] | str = ("", 0)
         self.process: subprocess.Popen[bytes] | None = None
+        self._logs: dict[Path, int] = {}  # of all starts, and how much of each has been checked
+        servers.add(self)
 
     def start(self, timeout: float = 20.0) -> Self:
-        log = tempfile.NamedTemporaryFile(prefix="tusd-py-", suffix=".log", delete=False)
-        self.log_path = Path(log.name)
-        command = [*self.prefix, sys.executable, "-m", "tusd_py", *self.listen, f"-upload-dir={self.upload_dir}", *self.args]
-        self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=self.env, start_new_session=True)
-        log.close()
+        log_fd, log_name = tempfile.mkstemp(prefix="tusd-py-", suffix=".log")
+        self.log_path = Path(log_name)
+        self._logs[self.log_path] = 0
+        command = [*self.prefix, sys.executable, *self.program, *self.listen, f"-upload-dir={self.upload_dir}", *self.args]
+        self.process = subprocess.Popen(command, stdout=log_fd, stderr=subprocess.STDOUT, env=self.env, start_new_session=True)
+        os.close(log_fd)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.unix and Path(self.unix).is_socket():
@@ -52,6 +92,25 @@ class ServerProcess:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def complaints(self) -> list[str]:
+        """What has been logged since the last call and should not have been, with what stands around it."""
+        if not self.watchdog:
+            return []
+        return [complaint for path in self._logs for complaint in self._complaints_in(path)]
+
+    def _complaints_in(self, path: Path) -> Iterator[str]:
+        with path.open("rb") as file:
+            file.seek(self._logs[path])
+            new = file.read()
+        whole, end, _ = new.rpartition(b"\n")  # the rest of the last line is to come
+        self._logs[path] += len(whole + end)
+        lines = whole.decode(errors="replace").split("\n")
+        for number, line in enumerate(lines):
+            mark = next((mark for mark in COMPLAINTS if mark in line), None)
+            if mark and not any(part in line for part in self.tolerate):
+                yield f"{mark!r} in {path}:\n" + "\n".join(lines[max(0, number - 2) : number + 30])
+                return  # what follows is a part of it, as a rule
 
     @property
     def port(self) -> int:
@@ -91,5 +150,11 @@ class ServerProcess:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, failure: BaseException | None = None, *_: object) -> None:
         self.kill()
+        servers.discard(self)
+        if complaints := self.complaints():
+            message = "the server complained:\n\n" + "\n\n".join(complaints)
+            if failure is None:
+                raise AssertionError(message)
+            failure.add_note(message)
