@@ -100,8 +100,7 @@ async def test_files_are_where_tusd_puts_them(tmp_path: Path, store: FilesystemS
 
 @pytest.mark.parametrize("path", ["videos/new.mp4", "{root}/videos/new.mp4"])
 async def test_a_hook_may_choose_the_path(tmp_path: Path, store: FilesystemStore, path: str) -> None:
-    upload = await make(store, "x", b"bytes", {"Path": path.format(root=tmp_path)})
-    assert upload.storage["Path"] == f"{tmp_path}/videos/new.mp4"
+    await make(store, "x", b"bytes", {"Path": path.format(root=tmp_path)})
     assert (tmp_path / "videos" / "new.mp4").read_bytes() == b"bytes"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -368,7 +369,7 @@ async def test_locks_leave_no_files_of_their_own(tmp_path: Path, locker: PosixLo
 
 async def test_a_lock_that_cannot_be_taken_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locker = PosixLocker(str(tmp_path))
-    (tmp_path / "locks").rmdir()
+    shutil.rmtree(tmp_path / "locks")
     with pytest.raises(StorageFailure):
         await locker.acquire("upload", nobody, AGES)
     with pytest.raises(StorageFailure):

@@ -73,7 +73,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "fs/temporary.py:TemporaryFile.discard": {"os.unlink": NAMES},
     "fs/temporary.py:write_all": {"os.pwrite": BYTES},
     # Its lock
-    "locker/kernel_locks.py:KernelLocks._file": {"os.open": ONCE},
+    "locker/kernel_locks.py:KernelLocks._open": {"os.open": ONCE},
     "locker/peers.py:Peers._start": {"os.open": ONCE, "os.rename": ONCE},
     "locker/peers.py:Peers.stop": {"os.unlink": ONCE},
     "locker/peers.py:Peers.forget": {"os.unlink": NAMES},

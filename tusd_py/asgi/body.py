@@ -9,6 +9,7 @@ from typing import Any
 from starlette.types import Receive
 
 from tusd_py.ports.body import BodyEnd, Sink
+from tusd_py.protocol.headers import collect_headers
 
 __all__ = ["AsgiBody"]
 
@@ -20,12 +21,19 @@ class AsgiBody:
     """`tusd_py.ports.body.Body` over `receive`.
 
     `pairs` is the server's own list of headers: uvicorn's httptools protocol appends trailers to it while the body comes in,
-    which is how they are told apart from headers (K17).
+    which is how they are told apart from headers (K17). `early` are trailers that were there from the beginning.
     """
 
-    def __init__(self, receive: Receive, length: int | None, pairs: Sequence[tuple[bytes, bytes]], timeout: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        length: int | None,
+        pairs: Sequence[tuple[bytes, bytes]],
+        early: Mapping[bytes, bytes],
+        timeout: float,
+    ) -> None:
         self._receive, self._length, self._timeout = receive, length, timeout
-        self._pairs, self._header_count = pairs, len(pairs)
+        self._pairs, self._header_count, self._early = pairs, len(pairs), early
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.complete = length == 0
 
@@ -39,7 +47,8 @@ class AsgiBody:
 
     @property
     def trailers(self) -> Mapping[bytes, bytes]:
-        return {name.lower(): value for name, value in self._pairs[self._header_count :]}
+        late = ((name.lower(), value) for name, value in self._pairs[self._header_count :])
+        return collect_headers((*self._early.items(), *late))
 
     def stop(self) -> None:
         if not self._stop.done():

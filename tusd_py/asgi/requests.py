@@ -23,15 +23,19 @@ class Request:
 
     def __init__(self, scope: Scope, receive: Receive, root: str, timeout: float) -> None:
         self.scope = scope
-        self.headers: Headers = collect_headers(scope["headers"])
+        # a Body with `complete`: whether nothing of it is left on the connection
+        self.body: Any = (scope.get("extensions") or {}).get(BODY_EXTENSION)
+        pairs = scope["headers"]
+        self.headers: Headers = collect_headers(pairs)
+        if self.body is None:
+            early = _early_trailers(self.headers)
+            if early:
+                self.headers = {name: value for name, value in self.headers.items() if name not in early}
+            self.body = AsgiBody(receive, body_length(self.headers), pairs, early, timeout)
         self.method: str = scope["method"]
         if override := self.headers.get(b"x-http-method-override"):
             self.method = override.decode("latin-1").strip().upper()
         self._root = root
-        # a Body with `complete`: whether nothing of it is left on the connection
-        self.body: Any = (scope.get("extensions") or {}).get(BODY_EXTENSION)
-        if self.body is None:
-            self.body = AsgiBody(receive, body_length(self.headers), scope["headers"], timeout)
 
     def location(self, upload_id: str, *, behind_proxy: bool) -> bytes:
         """The absolute URL of an upload."""
@@ -53,3 +57,11 @@ class Request:
             return host
         server = self.scope.get("server")  # HTTP/1.0 knows no Host
         return b"%s:%d" % (server[0].encode(), server[1]) if server and server[1] else b"localhost"
+
+
+def _early_trailers(headers: Headers) -> dict[bytes, bytes]:
+    """Trailers that uvicorn has put among the headers because they came in one piece with the head: those announced."""
+    if b"trailer" not in headers or b"transfer-encoding" not in headers:
+        return {}
+    announced = {name.strip().lower() for name in headers[b"trailer"].split(b",")}
+    return {name: value for name, value in headers.items() if name in announced}

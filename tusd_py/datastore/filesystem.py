@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
+import aiofiles.os
+
 from tusd_py.datastore.file_writers import LARGE, DirectWriter, Place, StagedWriter, cut
 from tusd_py.fs.copying import CopyStopped, copy_bytes
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
@@ -134,7 +136,7 @@ class FilesystemStore:
         path = self._path(upload)
         try:
             if os.stat(path).st_size > LARGE:
-                await run_to_end(self._pool, lambda _stop: os.unlink(path))
+                await aiofiles.os.unlink(path)
             else:
                 os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):

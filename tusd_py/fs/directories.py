@@ -60,5 +60,8 @@ def _make_all(directory: str, mode: int) -> None:
         if not os.path.isdir(directory):
             raise
     except FileNotFoundError:
-        _make_all(os.path.dirname(directory), mode)
+        parent = os.path.dirname(directory)
+        if os.path.isdir(parent):  # it is there and can't have children, as in /proc
+            raise
+        _make_all(parent, mode)
         _make_all(directory, mode)

@@ -6,7 +6,8 @@ Knows no waiting: a lock is to be had now or it isn't.
 
 Open file description locks, not the process's own (POSIX record locks): those vanish as soon as anything in the process closes
 any descriptor of the file, and two lockers in one process would not exclude each other. The price: a process forked while
-locks are held shares them. The files are opened at first use, in the process that serves.
+locks are held shares them. The files are made at start, so that a full disk keeps nobody from freeing space, and opened at
+first use, in the process that serves: a file that is open for writing keeps its file system from being made read-only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tusd_py.fs.errors import translate
 
 __all__ = ["KernelLocks"]
 
-_SHARDS = 64
+_SHARDS = 32
 """Files: the kernel keeps the locks of a file in a list, so that each costs time in proportion to the others."""
 
 _OFFSET_MASK = 2**62 - 1
@@ -43,6 +44,9 @@ class KernelLocks:
     def __init__(self, directory: str, mode: int) -> None:
         self._directory, self._mode = directory, mode
         self._files: dict[int, int] = {}
+        with contextlib.suppress(OSError):  # what is wrong will be told when a lock is wanted
+            for shard in range(_SHARDS):
+                os.close(self._open(shard))
 
     def try_lock(self, upload_id: str) -> bool:
         """Whether the lock is ours now. Raises `StorageFailure` when that can't be found out."""
@@ -68,9 +72,11 @@ class KernelLocks:
     def _file(self, shard: int) -> int:
         fd = self._files.get(shard)
         if fd is None:
-            fd = os.open(f"{self._directory}/{shard:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
-            self._files[shard] = fd
+            fd = self._files[shard] = self._open(shard)
         return fd
+
+    def _open(self, shard: int) -> int:
+        return os.open(f"{self._directory}/{shard:02x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
 
 
 def _place(upload_id: str) -> tuple[int, int]:

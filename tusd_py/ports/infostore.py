@@ -11,7 +11,8 @@ __all__ = ["InfoStore"]
 
 
 class InfoStore(Protocol):
-    """Records by id. A record is there as a whole, old or new, whatever happens; `create` and `replace` are atomic."""
+    """Records by id. An upload's record is there as a whole, old or new, whatever happens. `create` comes before the place for
+    the bytes: until both are there, there is no such upload."""
 
     async def create(self, upload: Upload) -> None:
         """Add a record. Raises `UploadExists`, `OutOfSpace`, `StorageFailure`; then there is no new record."""
@@ -56,4 +57,4 @@ class InfoStore(Protocol):
         """Ids of all records, in no order; those that come or go meanwhile may or may not be among them."""
 
     async def tidy(self) -> None:
-        """Drop what crashes have left behind and tombstones that are old enough. Called at start and by the sweeper."""
+        """Drop what crashes have left behind and tombstones that are old enough. Called at start and every hour."""

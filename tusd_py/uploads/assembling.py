@@ -162,7 +162,7 @@ class Assembler:
         """Whether there is nothing left to do for this final."""
         try:
             final = await self._info.load(final_id)
-        except UploadNotFound:
+        except (UploadNotFound, RecordDamaged):  # never acknowledged, or gone; of the latter the store has told the log
             return True
         if not final.finished and final.failure is None:
             try:
@@ -208,7 +208,7 @@ class Assembler:
             return _all_finished(await self._load_partials(await self._info.load(final_id)))
         except _CannotFinish:
             return True
-        except UploadNotFound:
+        except (UploadNotFound, RecordDamaged):
             return False
 
 

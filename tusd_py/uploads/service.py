@@ -15,7 +15,7 @@ from enum import Enum
 from tusd_py.ports.body import Body
 from tusd_py.ports.clock import Clock, system_clock
 from tusd_py.ports.datastore import Content, DataStore, Writer
-from tusd_py.ports.failures import LockTimeout, RecordDamaged, StorageFailure, UploadNotFound
+from tusd_py.ports.failures import LockTimeout, ReadOnlyStorage, RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.infostore import InfoStore
 from tusd_py.ports.locker import Lease, Locker, ignore
 from tusd_py.protocol.commands import Append, Create, Payload
@@ -129,14 +129,21 @@ class Uploads:
         """The record. With `takeover`, who asks is about to resume: a request that is still sending is stopped first (H08)."""
         upload = await self._load(upload_id)
         if takeover and not upload.finished and not upload.is_final:
-            lease = await self._lock(upload_id, ignore)
-            try:
-                upload = await self._load(upload_id)
-            finally:
-                await lease.release()
+            upload = await self._take_over(upload)
         if upload.failure is not None:
             raise UploadFailed(f"the final upload can't be finished: {upload.failure}")
         return upload
+
+    async def _take_over(self, upload: Upload) -> Upload:
+        """The record once nobody is sending any more. On storage that can't be written, nobody is."""
+        try:
+            lease = await self._lock(upload.id, ignore)
+        except ReadOnlyStorage:
+            return upload
+        try:
+            return await self._load(upload.id)
+        finally:
+            await lease.release()
 
     async def open_content(self, upload_id: str) -> tuple[Upload, Content]:
         """The record and the bytes there are, to read. Takes no lock and disturbs nobody."""
@@ -221,10 +228,11 @@ class Uploads:
             await self._forget_record(upload)
             raise
 
-    async def _create_empty(self, upload: Upload) -> Upload:
+    async def _create_empty(self, upload: Upload, *, promised: bool = False) -> Upload:
+        """`promised` says of a final that its partials are finished, and so is it for its client: its record is to last."""
         writer = await self._allocate(upload)
         try:
-            if self._must_sync(upload):
+            if self._must_sync(upload) or (promised and self._durability is not Durability.NONE):
                 await writer.sync()
                 await self._info.sync(upload)
         except BaseException:
@@ -237,7 +245,7 @@ class Uploads:
     async def _create_with_upload(self, upload: Upload, payload: Payload, body: Body, limit: int, hold: Hold) -> Upload:
         writer = await self._allocate(upload, verified=payload.verified)
         try:
-            return await self._receive_into(upload, payload, body, writer, limit, hold)
+            return await self._receive_into(upload, payload, body, writer, limit, hold, created=True)
         except (UnexpectedEof, ReadTimeout, ServerShutdown):
             if not payload.verified:
                 await self._forget(upload)
@@ -253,7 +261,8 @@ class Uploads:
             if number % IN_ONE_GO == 0:
                 await asyncio.sleep(0)
         length = check_partials((partials[partial_id] for partial_id in partial_ids), self.policy)
-        final = await self._create_empty(self._new_upload(command).evolve(length=length))
+        final = self._new_upload(command).evolve(length=length)
+        await self._create_empty(final, promised=all(partial.finished for partial in partials.values()))
         if final.finished:
             return final
         try:
@@ -307,7 +316,7 @@ class Uploads:
         return await self._receive_into(upload, command.payload, body, writer, limit, hold)
 
     async def _receive_into(
-        self, upload: Upload, payload: Payload, body: Body, writer: Writer, limit: int, hold: Hold
+        self, upload: Upload, payload: Payload, body: Body, writer: Writer, limit: int, hold: Hold, *, created: bool = False
     ) -> Upload:
         before = upload
         try:
@@ -315,6 +324,7 @@ class Uploads:
             if reception.position != upload.offset:
                 upload = upload.evolve(offset=reception.position, active_at=self._clock())
                 await self._info.commit_offset(upload)
+            if created or upload is not before:
                 await self._make_durable(before, upload, writer)
         finally:
             await writer.close()
