@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from tusd_py.fs.directories import prepare_directory
 from tusd_py.locker.kernel_locks import KernelLocks
 from tusd_py.locker.memory import MemoryLease, MemoryLocker
 from tusd_py.locker.peers import Asker, PeerAnswer, Peers, Questions
-from tusd_py.ports.failures import LockTimeout
+from tusd_py.ports.failures import LockTimeout, OutOfSpace
 from tusd_py.ports.locker import ignore
 
 __all__ = ["PosixLease", "PosixLocker"]
@@ -77,7 +78,7 @@ class PosixLocker:
 
     async def acquire(self, upload_id: str, on_release_request: Callable[[], None], timeout: float) -> PosixLease:
         deadline = asyncio.get_running_loop().time() + timeout
-        await self._peers.start()
+        await self._listen()
         lease = PosixLease(self, upload_id, on_release_request)
         lease.local = await self._local.acquire(upload_id, lease.ask, timeout)
         try:
@@ -92,7 +93,7 @@ class PosixLocker:
         return self._granted(lease)
 
     async def try_acquire(self, upload_id: str, on_release_request: Callable[[], None] = ignore) -> PosixLease | None:
-        await self._peers.start()
+        await self._listen()
         lease = PosixLease(self, upload_id, on_release_request)
         lease.local = await self._local.try_acquire(upload_id, lease.ask)
         if lease.local is None:
@@ -110,6 +111,12 @@ class PosixLocker:
             self._closed = True
             self._peers.stop()
             self._close_rest()
+
+    async def _listen(self) -> None:
+        """Be there for other processes' questions. Where there is no room even for a socket, locks still exclude each other;
+        only nobody can ask us to let go."""
+        with suppress(OutOfSpace):
+            await self._peers.start()
 
     def _granted(self, lease: PosixLease) -> PosixLease:
         self._held[lease.upload_id] = lease
