@@ -13,6 +13,8 @@ from tests.support import server
 from tests.support.server import ServerProcess
 from tests.support.wire import TusClient
 
+pytest_plugins = ["tests.support.strictness"]
+
 StartServer = Callable[..., ServerProcess]
 
 WATCHED = frozenset({"fuzz", "interop", "model", "wire"})
