@@ -309,8 +309,10 @@ class Uploads:
             declared = upload.evolve(length=length)
             await self._info.replace(declared)
             if declared.finished:
-                return await self._finish_by_declaration(upload, declared)
-            upload = declared
+                declared = await self._finish_by_declaration(upload, declared)
+                if command.payload.length == 0 and command.payload.verified:
+                    return declared
+            upload = declared  # finished or not: what comes, chunked, is too much (P13), and a digest is checked (K03, K09)
         limit = append_limit(upload.offset, upload.length, self.policy)
         writer = await self._data.open_writer(upload, verified=command.payload.verified)
         return await self._receive_into(upload, command.payload, body, writer, limit, hold)
