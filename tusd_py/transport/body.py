@@ -154,15 +154,16 @@ class TransportBody:
             self._keep_what_arrived()
 
     async def receive_piece(self) -> tuple[bytes, bool] | None:
-        """For ASGI's `receive`: the next payload and whether more follows; None once the client is gone."""
+        """For ASGI's `receive`: the next payload and whether more follows; None where the rest will never come."""
         self._connection.send_continue()
         while not self._framing.finished:
+            if self._framing.malformed:
+                return None
             if self._pieces:
                 data = memoryview(b"".join(self._pieces))
                 self._pieces.clear()
                 self._buffered = 0
                 payload = b"".join(self._framing.feed(data))
-                self._cut = self._cut or self._framing.malformed is not None
                 return payload, not self._framing.finished
             if self._cut:
                 return None
@@ -275,7 +276,10 @@ class TransportBody:
         """Let a thread write `pieces` and read on from the socket."""
         self._connection.pause()
         fd = self._connection.socket_fd()
-        own = None if fd is None else os.dup(fd)  # the transport may close its own while the thread is reading
+        try:
+            own = None if fd is None else os.dup(fd)  # the transport may close its own while the thread is reading
+        except OSError:  # no descriptor to spare: the loop reads, the thread writes
+            own = None
         self._thread = threads.run(lambda: self._drain(pieces, own))
         self._thread.add_done_callback(self._take_back)
 

@@ -108,10 +108,11 @@ class Cycle:
         """For applications that don't know our body: its payload, then `http.disconnect` when the client leaves."""
         if not self.response_complete and not self.body.handed_out:
             piece = await self.body.receive_piece()
-            if piece is not None:
-                data, more = piece
-                self.body.handed_out = not more
-                return {"type": "http.request", "body": data, "more_body": more}
+            if piece is None:  # a client that has only half closed still reads the answer, so that nobody need wait for its end
+                return {"type": "http.disconnect"}
+            data, more = piece
+            self.body.handed_out = not more
+            return {"type": "http.request", "body": data, "more_body": more}
         if not self.disconnected and not self.response_complete:
             self._gone = self._gone or asyncio.get_running_loop().create_future()
             await asyncio.wait((self._gone,))
@@ -185,7 +186,9 @@ class Cycle:
             self._finish()
 
     async def _send_file(self, message: dict[str, Any]) -> None:
-        count = message["count"]
+        count = 0 if self._is_head else message["count"]
+        if count > self._expected:  # nor is there a place for it in a chunked body
+            raise RuntimeError("the response body is longer than its Content-Length")
         fd = self._transport.get_extra_info("socket").fileno()
         self._transport.set_write_buffer_limits(high=0)
         if self._transport.get_write_buffer_size():
@@ -201,7 +204,7 @@ class Cycle:
             self.disconnected = True
             self._transport.abort()
             return
-        self._expected -= count
+        self._expected = 0 if self._is_head else self._expected - count
         if not message.get("more_body", False):
             self._finish()
 
