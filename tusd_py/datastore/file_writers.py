@@ -12,12 +12,14 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from threading import Event
 from typing import NamedTuple
 
 from tusd_py.fs.copying import CopyStopped, copy_bytes
 from tusd_py.fs.errors import translate
+from tusd_py.fs.intents import Intents
 from tusd_py.fs.paths import ancestors
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import TemporaryFile, write_all
@@ -40,7 +42,9 @@ _WRITE_INLINE = 256 * 1024
 class Place(NamedTuple):
     """What a writer needs to know of its store. A named tuple since one is made for every upload."""
 
+    upload_id: str
     path: str
+    intents: Intents
     root: str
     tmp_dir: str
     file_mode: int
@@ -137,13 +141,28 @@ class StagedWriter(DirectWriter):
             return
         try:
             if self._staging is None:
-                await self._commit_memory()
+                await self._commit_all(self._commit_memory)
             elif self._start > 0 or not self._become(self._staging):
-                await self._commit_copy(self._staging)
+                await self._commit_all(self._commit_copy)
         except OSError as error:
             raise translate(error, f"committing bytes to {self._place.path!r}") from error
         self._committed = True
         await self._drop()
+
+    async def _commit_all(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Let all bytes become part of the upload at once, or none, even if the process is killed or `write` fails half-way."""
+        if self.position == self._start:
+            return
+        intents, upload_id = self._place.intents, self._place.upload_id
+        intents.begin(upload_id, self._start)
+        try:
+            await write()
+            intents.end(upload_id)
+        except BaseException:
+            await super().rollback()
+            if self.position == self._start:  # else the bytes stay, and only the note keeps them out of the upload
+                intents.end(upload_id)
+            raise
 
     def _become(self, staging: TemporaryFile) -> bool:
         """Let the staging file be the upload's file, which is empty: no byte is copied. False if it can't."""
@@ -159,33 +178,22 @@ class StagedWriter(DirectWriter):
         return True
 
     async def _commit_memory(self) -> None:
-        def write(_stop: Event) -> None:
+        if len(self._memory) <= _WRITE_INLINE:
             write_all(self._fd, self._memory, self._start)
+        else:
+            await run_to_end(self._place.pool, lambda _stop: write_all(self._fd, self._memory, self._start))
 
-        try:
-            if len(self._memory) <= _WRITE_INLINE:
-                write(Event())
-            else:
-                await run_to_end(self._place.pool, write)
-        except BaseException:
-            await self._undo()
-            raise
+    async def _commit_copy(self) -> None:
+        assert self._staging is not None
+        source = self._staging.fd
 
-    async def _commit_copy(self, staging: TemporaryFile) -> None:
         def copy(stop: Event) -> None:
-            copy_bytes(staging.fd, 0, self._fd, self._start, self.position - self._start, stop)
+            copy_bytes(source, 0, self._fd, self._start, self.position - self._start, stop)
 
         try:
             await run_to_end(self._place.pool, copy)
-        except BaseException as error:
-            await self._undo()
-            if isinstance(error, CopyStopped):
-                raise asyncio.CancelledError from error
-            raise
-
-    async def _undo(self) -> None:
-        """Leave nothing of a commit that failed half-way; recovery would take it for a part of the upload."""
-        await super().rollback()
+        except CopyStopped as stopped:
+            raise asyncio.CancelledError from stopped
 
     async def rollback(self) -> None:
         await self._drop()

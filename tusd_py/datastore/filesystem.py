@@ -20,6 +20,7 @@ from tusd_py.datastore.file_writers import LARGE, DirectWriter, Place, StagedWri
 from tusd_py.fs.copying import CopyStopped, copy_bytes
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
 from tusd_py.fs.errors import translate
+from tusd_py.fs.intents import Intents
 from tusd_py.fs.paths import ancestors, confine, data_path
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import TemporaryFile
@@ -34,7 +35,7 @@ DEFAULT_THREADS = 8
 """For reads, concatenations and large removals: enough to keep a disk busy, few enough to be no burden when idle."""
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
 
@@ -49,6 +50,7 @@ class FilesystemStore:
     ) -> None:
         self._root = prepare_root(root, dir_mode)
         self._tmp_dir = prepare_state(self._root, "tmp", dir_mode)
+        self._intents = Intents(self._root, dir_mode)
         self._dir_mode, self._file_mode, self._group = dir_mode, file_mode, group
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tusd-files")
 
@@ -64,17 +66,21 @@ class FilesystemStore:
 
     async def create(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
         path = self._path(upload)
+        fd = -1
         try:
             try:
                 fd = os.open(path, _CREATE, self._file_mode)
             except FileNotFoundError:
                 make_parents(path, self._dir_mode)
                 fd = os.open(path, _CREATE, self._file_mode)
+            self._intents.end(upload.id)  # of an upload that had this id and was removed by somebody else
         except (FileExistsError, NotADirectoryError) as error:  # the latter: `a/b`, and `a` is an upload
             raise UploadExists(f"creating {path!r}: there is something already") from error
         except OSError as error:
+            if fd >= 0:
+                os.close(fd)
             raise translate(error, f"creating {path!r}") from error
-        return (DirectWriter if verified else StagedWriter)(self._place(path), fd, 0)
+        return (DirectWriter if verified else StagedWriter)(self._place(path, upload.id), fd, 0)
 
     async def open_writer(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
         path = self._path(upload)
@@ -86,13 +92,14 @@ class FilesystemStore:
                 raise StorageFailure(f"{path!r} has {size} bytes, its record says {upload.offset}")
             if size > upload.offset:
                 await cut(fd, size, upload.offset, self._pool)
+            self._intents.end(upload.id)  # of a commit that was killed half-way; what it wrote is gone now
         except BaseException as error:
             if fd >= 0:
                 os.close(fd)
             if isinstance(error, OSError):
                 raise translate(error, f"opening {path!r} for writing", missing=UploadNotFound) from error
             raise
-        return (DirectWriter if verified else StagedWriter)(self._place(path), fd, upload.offset)
+        return (DirectWriter if verified else StagedWriter)(self._place(path, upload.id), fd, upload.offset)
 
     async def open_content(self, upload: Upload) -> FileContent:
         path = self._path(upload)
@@ -135,6 +142,7 @@ class FilesystemStore:
     async def remove(self, upload: Upload) -> None:
         path = self._path(upload)
         try:
+            self._intents.end(upload.id)
             if os.stat(path).st_size > LARGE:
                 await aiofiles.os.unlink(path)
             else:
@@ -149,8 +157,8 @@ class FilesystemStore:
         usual = data_path(self._root, upload.id)
         return confine(self._root, path) if path and path != usual else usual
 
-    def _place(self, path: str) -> Place:
-        return Place(path, self._root, self._tmp_dir, self._file_mode, self._group, self._pool)
+    def _place(self, path: str, upload_id: str) -> Place:
+        return Place(upload_id, path, self._intents, self._root, self._tmp_dir, self._file_mode, self._group, self._pool)
 
     def _open_for_reading(self, path: str) -> int:
         try:

@@ -34,7 +34,7 @@ class MemoryInfoStore:
         except KeyError:
             raise UploadNotFound(f"no record of {upload_id!r}") from None
 
-    async def replace(self, upload: Upload) -> None:
+    async def replace(self, upload: Upload, *, synced: bool = False) -> None:
         self._put(upload)
 
     async def commit_offset(self, upload: Upload) -> None:

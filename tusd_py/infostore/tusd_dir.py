@@ -2,6 +2,7 @@
 
 A directory that tusd has written opens as it is, with uploads in flight, and tusd opens what we write. tusd's lock and stop
 files are not ours. What tusd has no place for (tombstones, finals that wait for their partials) is under `.tusd-py/`.
+The record's own `Offset`, which tusd writes and does not read, is up to where the bytes are known to be synced.
 Knows files; what is in a record is `info_format`'s.
 """
 
@@ -12,16 +13,19 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
 from tusd_py.fs.errors import translate
-from tusd_py.fs.paths import OutsideRoot, ancestors, confine, data_path, info_path
+from tusd_py.fs.intents import Intents
+from tusd_py.fs.paths import STATE_DIR, OutsideRoot, ancestors, confine, data_path, info_path
 from tusd_py.fs.replace import replace, write_new
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import remove_abandoned
 from tusd_py.infostore.info_format import build_info, parse_info
 from tusd_py.infostore.listing import RecordLister
+from tusd_py.infostore.power_loss import Watch, identify, look_at_all, strip_zeros
 from tusd_py.infostore.tombstones import Tombstones
 from tusd_py.infostore.waiting import WaitingFinals
 from tusd_py.ports.clock import Clock, system_clock
@@ -40,7 +44,9 @@ class TusdDirectory:
     """An `InfoStore` in the directory `root`. `group` is shared with whoever else syncs files there.
 
     With `durable=False` records are still replaced as a whole, but a power cut may lose the new and the old.
-    The modes are subject to the process's umask. Raises `ReadOnlyStorage` if the directory can't be used.
+    The modes are subject to the process's umask. Raises `ReadOnlyStorage` if the directory can't be used, `StorageFailure`.
+    Blocks: the first to open the directory after a restart of the machine looks at all records, and everybody waits for that.
+    `identity` is for tests that cut the power of a directory.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class TusdDirectory:
         file_mode: int = 0o664,
         durable: bool = True,
         clock: Clock = system_clock,
+        identity: Callable[[str], str] = identify,
     ) -> None:
         self._root = prepare_root(root, dir_mode)
         self._tmp_dir = prepare_state(self._root, "tmp", dir_mode)
@@ -61,6 +68,9 @@ class TusdDirectory:
         self._waiting = WaitingFinals(
             prepare_state(self._root, "waiting", dir_mode), self._tmp_dir, dir_mode, file_mode, self._record_group
         )
+        self._intents = Intents(self._root, dir_mode)
+        self._watch = Watch(f"{self._root}/{STATE_DIR}", self._tmp_dir, file_mode)
+        self._watch.begin(identity(self._root), self._look_at_all)
 
     def __repr__(self) -> str:
         return f"<TusdDirectory {self._root!r}>"
@@ -83,13 +93,22 @@ class TusdDirectory:
         except OSError as error:
             raise translate(error, f"creating {path!r}") from error
 
-    async def replace(self, upload: Upload) -> None:
+    async def replace(self, upload: Upload, *, synced: bool = False) -> None:
         path = info_path(self._root, upload.id)
+        if not synced:
+            upload = upload.evolve(offset=self._synced_offset(path, upload.id))
         data = build_info(upload, self._storage(upload, path))
         try:
             await replace(path, data, tmp_dir=self._tmp_dir, mode=self._file_mode, group=self._record_group)
         except OSError as error:
             raise translate(error, f"replacing {path!r}") from error
+
+    def _synced_offset(self, path: str, upload_id: str) -> int:
+        """What the record that is there says; no bytes are known to be synced where it says nothing."""
+        try:
+            return parse_info(self._read(path)[0], upload_id).offset
+        except (UploadNotFound, RecordDamaged):
+            return 0
 
     def _storage(self, upload: Upload, path: str) -> dict[str, str]:
         """What tusd has under `Storage`; without these, it can't find the bytes."""
@@ -101,12 +120,12 @@ class TusdDirectory:
         data, written_at = self._read(path)
         try:
             upload = self._parse(data, upload_id)
-            data_file, found = self._find_data(upload)
+            data_file, found, size = self._find_data(upload)
         except RecordDamaged as error:
             logger.error("record %r is damaged: %s", path, error)
             raise
         return upload.evolve(
-            offset=found.st_size if upload.length is None else min(found.st_size, upload.length),
+            offset=size if upload.length is None else min(size, upload.length),
             active_at=max(found.st_mtime, written_at),
             storage={"Type": "filestore", **upload.storage, "InfoPath": path, "Path": data_file},
         )
@@ -135,8 +154,9 @@ class TusdDirectory:
         except OSError as error:
             raise translate(error, f"reading {path!r}", missing=UploadNotFound) from error
 
-    def _find_data(self, upload: Upload) -> tuple[str, os.stat_result]:
-        """Where the bytes are. A path from before the directory was moved, or from elsewhere, gives way to the usual place."""
+    def _find_data(self, upload: Upload) -> tuple[str, os.stat_result, int]:
+        """Where the bytes are, and how many are the upload's. A path from before the directory was moved, or from elsewhere,
+        gives way to the usual place."""
         usual = data_path(self._root, upload.id)
         outside: OutsideRoot | None = None
         try:
@@ -145,16 +165,31 @@ class TusdDirectory:
             stored, outside = usual, error
         for path in (stored, usual):
             try:
-                found = os.stat(path)
+                found, size = self._intents.measure(upload.id, partial(os.stat, path), upload.length)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise translate(error, f"looking for {path!r}", missing=UploadNotFound) from error
             if stat.S_ISREG(found.st_mode):
-                return path, found
+                return path, found, size
         if outside is not None:
             raise RecordDamaged(str(outside)) from outside
         raise UploadNotFound(f"there is a record of {upload.id!r}, but no {stored!r}")
+
+    def _look_at_all(self) -> None:
+        """After a power cut: of what is not finished, keep what is known to have been stored."""
+        look_at_all(self._root, self._shorten)
+        self._intents.forget_all()
+
+    def _shorten(self, upload_id: str) -> int:
+        upload = self._parse(self._read(info_path(self._root, upload_id))[0], upload_id)
+        path, found, _ = self._find_data(upload)
+        if upload.length is not None and found.st_size >= upload.length:
+            return 0
+        try:
+            return strip_zeros(path, upload.offset, self._intents.offset(upload_id))
+        except OSError as error:
+            raise translate(error, f"shortening {path!r}") from error
 
     async def commit_offset(self, upload: Upload) -> None:
         """The size of the data file says it."""

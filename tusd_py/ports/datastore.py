@@ -18,7 +18,7 @@ class Writer(Sink, Protocol):
     """Writes one upload at an explicit position, never in append mode. Used by one request at a time, under the lock.
 
     A writer opened with `verified=False` keeps what it is given apart from the upload until `commit`: nobody can see
-    those bytes, and a crash at any moment leaves the upload as it was (Upload-Checksum).
+    those bytes, and when the process dies at any moment, all of them are part of the upload or none (Upload-Checksum).
     """
 
     @property

@@ -20,13 +20,18 @@ class InfoStore(Protocol):
     async def load(self, upload_id: str) -> Upload:
         """The record, with the committed offset. Raises `UploadNotFound`, `RecordDamaged`, `StorageFailure`."""
 
-    async def replace(self, upload: Upload) -> None:
-        """Put a new record in the place of the old one. Raises `OutOfSpace`, `StorageFailure`; then the old one stands."""
+    async def replace(self, upload: Upload, *, synced: bool = False) -> None:
+        """Put a new record in the place of the old one. Raises `OutOfSpace`, `StorageFailure`; then the old one stands.
+
+        With `synced`, the bytes up to `upload.offset` are known to survive a power cut, and the committed offset never goes
+        back behind it; without, what was said of that before still stands.
+        """
 
     async def commit_offset(self, upload: Upload) -> None:
         """Record that the bytes up to `upload.offset` are in the store. Called after the bytes, never before.
 
-        A store that derives the offset from the bytes themselves (tusd's directory) has nothing to do.
+        A store that derives the offset from the bytes themselves (tusd's directory) has nothing to do. Such a store does not
+        count the bytes of a commit that has begun and not ended, and after a power cut those that may not be what was sent.
         """
 
     async def sync(self, upload: Upload) -> None:

@@ -341,6 +341,8 @@ class Uploads:
             return
         try:
             await writer.sync()
+            if self._durability is Durability.EVERY_PATCH and upload.offset > before.offset:
+                await self._info.replace(upload, synced=True)  # a restart after a power cut keeps what it says
             await self._info.sync(upload)
         except StorageFailure:
             await writer.rollback()
