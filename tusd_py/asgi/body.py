@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import Receive
@@ -93,5 +94,7 @@ async def _write(write: Callable[[bytes], None], piece: bytes) -> None:
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
-        await asyncio.wait((writing,))  # nobody may touch the sink while a thread is in it
+        while not writing.done():  # nobody may touch the sink while a thread is in it, however often we are cancelled
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((writing,))
         raise

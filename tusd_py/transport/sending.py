@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 from tusd_py.transport import threads
 
@@ -31,7 +32,9 @@ async def send_file(socket_fd: int, file: int, offset: int, count: int, timeout:
             try:
                 offset = await asyncio.shield(sending)
             except asyncio.CancelledError:
-                await asyncio.wait((sending,))
+                while not sending.done():  # the thread uses our descriptor, however often we are cancelled
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait((sending,))
                 sending.exception()  # retrieved, or asyncio would log that nobody did
                 raise
             if offset >= end:
