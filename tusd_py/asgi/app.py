@@ -86,6 +86,8 @@ class TusApp:
         try:
             if self._cors is not None:
                 extra += self._cors.answer(request.headers, preflight=request.method == "OPTIONS")
+            if not relative.startswith(self._base) and relative + "/" != self._base:
+                raise UploadMissing
             answer = await self._dispatch(request, upload_id)
         except Exception as failure:
             refusal = refusal_for(failure, request.method, path)
