@@ -124,27 +124,33 @@ class TransportBody:
             return BodyEnd.COMPLETE
         self._sink, self._room = sink, limit
         self._connection.send_continue()
-        pieces, self._pieces = self._pieces, []
-        if self._buffered > FLOW_BYTES and not self._cut:
-            self._buffered = 0
-            self._start_waiting()
-            self._hand_over(pieces)
-        else:
-            self._buffered = 0
-            for piece in pieces:
-                if (end := self._absorb(memoryview(piece))) is not None:
-                    return end
-            if self._cut:
-                return BodyEnd.CUT
-            if self._stopping:
-                return BodyEnd.STOPPED
-            self._start_waiting()
-            self._connection.resume()
+        if (end := self._take_what_is_here()) is not None:
+            return end
         assert self._waiter is not None
         try:
             return await self._waiter
         finally:
             await self._leave()
+
+    def _take_what_is_here(self) -> BodyEnd | None:
+        """Write what came before `pump` was called, and have the rest brought. A function of its own: what it holds in hand
+        is gone before the wait for a slow client begins."""
+        pieces, self._pieces = self._pieces, []
+        buffered, self._buffered = self._buffered, 0
+        if buffered > FLOW_BYTES and not self._cut:
+            self._start_waiting()
+            self._hand_over(pieces)
+            return None
+        for piece in pieces:
+            if (end := self._absorb(memoryview(piece))) is not None:
+                return end
+        if self._cut:
+            return BodyEnd.CUT
+        if self._stopping:
+            return BodyEnd.STOPPED
+        self._start_waiting()
+        self._connection.resume()
+        return None
 
     def stop(self) -> None:
         if self._stopping:
