@@ -13,7 +13,7 @@ from tests.model.machine import TusMachine
 from tests.support.server import ServerProcess
 
 DEFAULT = settings(
-    max_examples=150,
+    max_examples=300,
     stateful_step_count=30,
     deadline=None,  # other processes share the machine
     derandomize=bool(os.environ.get("CI")),  # a run of the same commit is the same run there

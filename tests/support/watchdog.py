@@ -72,6 +72,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     "fs/temporary.py:TemporaryFile.publish": {"os.rename": NAMES},
     "fs/temporary.py:TemporaryFile.discard": {"os.unlink": NAMES},
     "fs/temporary.py:write_all": {"os.pwrite": BYTES},
+    "fs/intents.py:Intents.begin": {"os.symlink": NAMES, "os.unlink": NAMES},
+    "fs/intents.py:Intents.end": {"os.access": NAMES, "os.unlink": NAMES},
+    "fs/intents.py:Intents.measure": {"os.stat": NAMES},
+    "fs/intents.py:Intents.offset": {"os.access": NAMES, "os.readlink": NAMES},
     # Its lock
     "locker/kernel_locks.py:KernelLocks._open": {"os.open": ONCE},
     "locker/peers.py:Peers._start": {"os.open": ONCE, "os.rename": ONCE},

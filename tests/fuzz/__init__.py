@@ -1,0 +1,1 @@
+"""Arbitrary input: to every parser, and to a whole server over its socket."""
