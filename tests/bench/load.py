@@ -220,7 +220,8 @@ def small(server: Server, options: argparse.Namespace) -> dict[str, float]:
         script.write(
             'wrk.method="POST"\nwrk.body=string.rep("x",4096)\n'
             'wrk.headers["Tus-Resumable"]="1.0.0"\nwrk.headers["Upload-Length"]="4096"\n'
-            'wrk.headers["Content-Type"]="application/offset+octet-stream"\nwrk.headers["Upload-Metadata"]="filename YS5iaW4="\n'
+            'wrk.headers["Content-Type"]="application/offset+octet-stream"\n'
+            'wrk.headers["Upload-Metadata"]="filename YS5iaW4="\n'
         )
         script.flush()
         cpu = cpu_seconds(server.pid)
