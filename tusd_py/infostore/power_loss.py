@@ -86,27 +86,30 @@ class Watch:
     def begin(self, identity: str, look: Callable[[], None]) -> None:
         """Call `look` if something may have been lost; one process at a time, the others wait. Raises `StorageFailure`."""
         try:
-            checking = self._open("session.lock")
+            checking = self._open("session.lock", os.O_RDWR)
             try:
                 fcntl.flock(checking, fcntl.LOCK_EX)
-                self._serving = self._open("serving")
-                if self._is_first():
-                    self._compare(identity, look)
+                self._look_if_first(identity, look)
+                # not open for writing, or nobody could remount the file system read-only under us
+                self._serving = self._open("serving", os.O_RDONLY)
                 fcntl.flock(self._serving, fcntl.LOCK_SH)
             finally:
                 os.close(checking)
         except OSError as error:
             raise translate(error, f"looking whether the power was cut below {self._state_dir!r}") from error
 
-    def _open(self, name: str) -> int:
-        return os.open(f"{self._state_dir}/{name}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, self._mode)
+    def _open(self, name: str, access: int) -> int:
+        return os.open(f"{self._state_dir}/{name}", os.O_CREAT | access | os.O_CLOEXEC, self._mode)
 
-    def _is_first(self) -> bool:
+    def _look_if_first(self, identity: str, look: Callable[[], None]) -> None:
+        serving = self._open("serving", os.O_RDWR)
         try:
-            fcntl.flock(self._serving, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(serving, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._compare(identity, look)
         except BlockingIOError:
-            return False
-        return True
+            return
+        finally:
+            os.close(serving)
 
     def _compare(self, identity: str, look: Callable[[], None]) -> None:
         try:
