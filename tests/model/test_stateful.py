@@ -37,10 +37,12 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield server
 
 
+@pytest.mark.timeout(600)
 def test_any_sequence_of_requests(server: ServerProcess) -> None:
     run_state_machine_as_test(lambda: TusMachine(server), settings=DEFAULT)
 
 
+@pytest.mark.timeout(600)
 def test_any_sequence_of_requests_with_limits_and_workers(limited: ServerProcess) -> None:
     run_state_machine_as_test(lambda: TusMachine(limited, 64, expiry=True), settings=DEFAULT)
 
