@@ -65,3 +65,23 @@ async def test_an_undeclared_length_is_not_the_last_patch(
     assert synced(world) == creation
     await send(uploads, upload.id, 0, b"0123")
     assert synced(world) == middle
+
+
+@pytest.mark.parametrize(("level", "creation", "middle", "last"), LEVELS)
+async def test_an_upload_of_nothing_by_an_empty_chunked_body(
+    world: World, level: Durability, creation: list[str], middle: list[str], last: list[str]
+) -> None:
+    upload = await world.open(durability=level).create(create(0, body=None), ScriptedBody(length=None))
+    assert upload.finished and synced(world) == last
+
+
+@pytest.mark.parametrize(("level", "creation", "middle", "last"), LEVELS)
+async def test_a_final_whose_partials_are_complete_is_durable_before_it_waits(
+    world: World, level: Durability, creation: list[str], middle: list[str], last: list[str]
+) -> None:
+    uploads = world.open(durability=level)
+    partial = await uploads.create(create(2, body=2, is_partial=True), ScriptedBody(b"01"))
+    world.probe.calls.clear()
+    await uploads.create(create(None, partials=(partial.id,)), ScriptedBody())
+    before_it_waits = world.probe.calls[: world.probe.calls.index("info.expect")]
+    assert [name for name in before_it_waits if name.endswith(".sync")] == last
