@@ -74,7 +74,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "fs/temporary.py:write_all": {"os.pwrite": BYTES},
     "fs/intents.py:Intents.begin": {"os.symlink": NAMES, "os.unlink": NAMES},
     "fs/intents.py:Intents.end": {"os.access": NAMES, "os.unlink": NAMES},
-    "fs/intents.py:Intents.measure": {"os.stat": NAMES},
+    "fs/intents.py:Intents.measure": {"os.stat": NAMES, "os.access": NAMES, "os.readlink": NAMES},
     "fs/intents.py:Intents.offset": {"os.access": NAMES, "os.readlink": NAMES},
     # Its lock
     "locker/kernel_locks.py:KernelLocks._open": {"os.open": ONCE},
