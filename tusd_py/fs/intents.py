@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 
 from tusd_py.fs.directories import prepare_state
 from tusd_py.fs.paths import flat_name
@@ -48,29 +47,25 @@ class Intents:
     def offset(self, upload_id: str) -> int | None:
         """Where the upload ends if a commit has begun."""
         path = self._path(upload_id)
-        if not os.access(path, os.F_OK, follow_symlinks=False):  # nearly always; costs half of an exception
-            return None
-        try:
-            return _parse(os.readlink(path))
-        except OSError as error:
-            if error.errno in _NO_NOTE:
-                return None
-            raise
+        return _read(path) if os.access(path, os.F_OK, follow_symlinks=False) else None
 
-    def measure(self, upload_id: str, stat: Callable[[], os.stat_result], length: int | None) -> tuple[os.stat_result, int]:
-        """What `stat` says of the file, and how many bytes of it are the upload's, whatever others are doing meanwhile.
+    def measure(self, upload_id: str, path: str, length: int | None) -> tuple[os.stat_result, int]:
+        """The state of the file at `path`, and how many bytes of it are the upload's, whatever others are doing meanwhile.
 
-        A commit may end between the look at the file and that at the note; then the file has another size afterwards.
-        At `length` or beyond there is nothing left to come.
+        At `length` or beyond nothing is half-way any more, and no note is looked for. Short of it, a commit may end between the
+        look at the file and that at the note; then the file has another size afterwards.
         """
-        found = stat()
-        while (offset := self.offset(upload_id)) is None:
-            if length is not None and found.st_size >= length:
-                return found, found.st_size
-            before, found = found, stat()
-            if before.st_size == found.st_size:
-                return found, found.st_size
-        return found, min(found.st_size, offset)
+        found = os.stat(path)
+        if length is not None and found.st_size >= length:
+            return found, found.st_size
+        note = self._path(upload_id)
+        while True:
+            if os.access(note, os.F_OK, follow_symlinks=False) and (offset := _read(note)) is not None:
+                return found, min(found.st_size, offset)
+            size = found.st_size
+            found = os.stat(path)
+            if found.st_size == size:
+                return found, size
 
     def forget_all(self) -> None:
         """Remove every note. Nobody may be committing."""
@@ -83,5 +78,12 @@ class Intents:
         return f"{self.directory}/{flat_name(upload_id)}"
 
 
-def _parse(text: str) -> int | None:
+def _read(path: str) -> int | None:
+    """The offset in a note; None if it is gone by now, or not ours. `os.access` first costs half as much as failing here."""
+    try:
+        text = os.readlink(path)
+    except OSError as error:
+        if error.errno in _NO_NOTE:
+            return None
+        raise
     return int(text) if text.isascii() and text.isdigit() else None

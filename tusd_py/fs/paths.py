@@ -46,7 +46,7 @@ def info_path(root: str, upload_id: str) -> str:
 
 def flat_name(upload_id: str) -> str:
     """A file name for an id, which may have slashes: readable where it can be, else a digest. No two ids share one."""
-    name = quote(upload_id, safe="")
+    name = upload_id if upload_id.isalnum() else quote(upload_id, safe="")  # ids are ASCII
     return name if len(name) <= _MAX_NAME else "~" + blake2b(upload_id.encode(), digest_size=32).hexdigest() + "~"
 
 

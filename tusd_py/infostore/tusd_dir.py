@@ -14,7 +14,6 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
 from tusd_py.fs.errors import translate
@@ -165,7 +164,7 @@ class TusdDirectory:
             stored, outside = usual, error
         for path in (stored, usual):
             try:
-                found, size = self._intents.measure(upload.id, partial(os.stat, path), upload.length)
+                found, size = self._intents.measure(upload.id, path, upload.length)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

@@ -1,0 +1,235 @@
+"""What is cut off after a power cut, and what is not. `tests/crash/test_power.py` does it with real file systems."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tusd_py.infostore.power_loss as power_loss
+from tusd_py.fs.intents import Intents
+from tusd_py.fs.sync import GroupSync
+from tusd_py.infostore.power_loss import SUSPECT, Watch, identify, strip_zeros
+from tusd_py.infostore.tusd_dir import TusdDirectory
+from tusd_py.ports.failures import StorageFailure
+from tusd_py.protocol.upload import Upload
+
+
+@pytest.fixture
+def group() -> Iterator[GroupSync]:
+    group = GroupSync(1)
+    yield group
+    group.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path, group: GroupSync) -> Path:
+    """A directory that was served before."""
+    start(tmp_path, group, "first")
+    return tmp_path
+
+
+def start(root: Path, group: GroupSync, identity: str) -> TusdDirectory:
+    return TusdDirectory(str(root), group=group, identity=lambda _: identity)
+
+
+def put(root: Path, name: str, data: bytes, info: str = '{"Size":1000000}') -> Path:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(data)
+    (root / f"{name}.info").write_text(info)
+    return root / name
+
+
+# What is cut
+
+
+@pytest.mark.parametrize(
+    ("data", "floor", "left"),
+    [
+        (b"abc\0\0", 0, 3),
+        (b"abc\0\0", 4, 4),
+        (b"abc\0\0", 9, 5),
+        (b"a\0c", 0, 3),
+        (b"", 0, 0),
+        (b"\0" * 100, 0, 0),
+        (b"\0" * 100, 40, 40),
+        (b"a" + b"\0" * (SUSPECT + 10), 0, 11),
+        (b"a" * SUSPECT + b"\0" * (SUSPECT - 1), 0, SUSPECT),
+    ],
+)
+def test_zeros_at_the_end_are_stripped(tmp_path: Path, data: bytes, floor: int, left: int) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert strip_zeros(str(tmp_path / "x"), floor) == len(data) - left
+    assert (tmp_path / "x").read_bytes() == data[:left]
+
+
+@pytest.mark.parametrize(("floor", "end", "left"), [(0, 3, 3), (4, 3, 4), (0, 9, 5)])
+def test_where_a_commit_began_the_upload_ends(tmp_path: Path, floor: int, end: int, left: int) -> None:
+    (tmp_path / "x").write_bytes(b"abc\0\0")
+    strip_zeros(str(tmp_path / "x"), floor, end)
+    assert (tmp_path / "x").stat().st_size == left
+
+
+async def test_unfinished_uploads_are_shortened_after_a_power_cut(root: Path, group: GroupSync) -> None:
+    put(root, "a/b/x", b"abc\0\0")
+    put(root, "deferred", b"abc\0\0", '{"SizeIsDeferred":true}')
+    store = start(root, group, "second")
+    assert (await store.load("a/b/x")).offset == 3
+    assert (await store.load("deferred")).offset == 3
+
+
+async def test_finished_uploads_are_left_alone(root: Path, group: GroupSync) -> None:
+    for size in (4, 5):
+        put(root, f"x{size}", b"abc\0\0", f'{{"Size":{size}}}')
+    put(root, "final", b"abc\0\0", '{"Size":5,"IsFinal":true,"PartialUploads":["x5"]}')
+    Intents(str(root), 0o775).begin("x5", 3)
+    store = start(root, group, "second")
+    for name in ("x4", "x5", "final"):
+        assert (root / name).read_bytes() == b"abc\0\0"
+        assert (await store.load(name)).finished
+
+
+async def test_a_commit_that_had_begun_is_undone(root: Path, group: GroupSync) -> None:
+    put(root, "x", b"abcde")
+    put(root, "synced", b"abcde", '{"Size":100,"Offset":4}')
+    intents = Intents(str(root), 0o775)
+    intents.begin("x", 2)
+    intents.begin("synced", 2)
+    intents.begin("removed", 2)
+    store = start(root, group, "second")
+    assert (await store.load("x")).offset == 2
+    assert (await store.load("synced")).offset == 4
+    assert os.listdir(intents.directory) == []
+
+
+async def test_what_was_said_to_be_synced_stays(root: Path, group: GroupSync) -> None:
+    store = start(root, group, "first")
+    upload = Upload(id="x", length=100)
+    await store.create(upload)
+    (root / "x").write_bytes(b"abc\0\0")
+    await store.replace(upload.evolve(offset=4), synced=True)
+    await store.replace(upload.evolve(offset=5, length=200))
+    assert '"Offset":4' in (root / "x.info").read_text(), "the one that was synced"
+    del store
+    found = await start(root, group, "second").load("x")
+    assert (found.offset, found.length) == (4, 200)
+
+
+async def test_nothing_is_known_to_be_synced_where_no_record_can_be_read(root: Path, group: GroupSync) -> None:
+    (root / "x.info").write_text("{")
+    await start(root, group, "first").replace(Upload(id="x", length=9, offset=5))
+    assert '"Offset":0' in (root / "x.info").read_text()
+
+
+async def test_damage_is_skipped_and_all_is_told(root: Path, group: GroupSync, caplog: pytest.LogCaptureFixture) -> None:
+    put(root, "damaged", b"abc\0", "{")
+    (root / "target").write_bytes(b"abc\0")
+    (root / "link").symlink_to(root / "target")
+    (root / "link.info").write_text('{"Size":9}')
+    (root / "empty.info").write_text('{"Size":9}')
+    put(root, "x", b"abc\0")
+    with caplog.at_level(logging.INFO):
+        store = start(root, group, "second")
+    assert (await store.load("x")).offset == 3
+    assert (root / "target").read_bytes() == b"abc\0"
+    assert "'damaged'" in caplog.text and "'link'" in caplog.text and "'empty'" not in caplog.text
+    assert "looked at 4 records" in caplog.text and "1 uploads shortened, 2 failures" in caplog.text
+
+
+# When
+
+
+async def test_nothing_is_cut_without_a_power_cut(root: Path, group: GroupSync) -> None:
+    put(root, "x", b"abc\0\0")
+    assert (await start(root, group, "first").load("x")).offset == 5
+
+
+async def test_nothing_is_cut_in_a_directory_that_was_never_served(tmp_path: Path, group: GroupSync) -> None:
+    put(tmp_path, "x", b"abc\0\0")
+    assert (await start(tmp_path, group, "first").load("x")).offset == 5
+    assert (tmp_path / ".tusd-py" / "session").read_text() == "first"
+
+
+async def test_it_happens_once(root: Path, group: GroupSync) -> None:
+    start(root, group, "second")
+    put(root, "x", b"abc\0\0")
+    assert (await start(root, group, "second").load("x")).offset == 5
+
+
+async def test_nothing_is_cut_while_others_serve(root: Path, group: GroupSync) -> None:
+    """Who sees the same directory by another mount, as a container does, has not lived through a power cut."""
+    serving = start(root, group, "first")
+    put(root, "x", b"abc\0\0")
+    other = start(root, group, "another mount")
+    assert (await other.load("x")).offset == 5
+    del serving, other
+    assert (await start(root, group, "another mount").load("x")).offset == 3
+
+
+def test_one_looks_while_the_others_wait(root: Path) -> None:
+    looks = []
+    state, watches = str(root / ".tusd-py"), []
+
+    def begin() -> None:
+        watch = Watch(state, f"{state}/tmp", 0o664)
+        watch.begin("second", lambda: looks.append(threading.get_ident()))
+        watches.append(watch)
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    with open(f"{state}/session.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for thread in threads:
+            thread.start()
+        assert not watches
+    for thread in threads:
+        thread.join(10)
+    assert (len(looks), len(watches)) == (1, 8)
+
+
+async def test_a_look_that_fails_is_repeated(root: Path, group: GroupSync, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root, "x", b"abc\0\0")
+    with monkeypatch.context() as patch:
+        patch.setattr("tusd_py.infostore.listing.BATCH", -1)
+        with pytest.raises(ValueError, match="islice"):
+            start(root, group, "second")
+    assert (await start(root, group, "second").load("x")).offset == 3
+
+
+async def test_a_full_disk_is_no_reason_not_to_start(
+    root: Path, group: GroupSync, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(root, "x", b"abc\0\0")
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(power_loss, "write_all", full)
+        assert (await start(root, group, "second").load("x")).offset == 3
+    assert "no space" in caplog.text
+    assert (root / ".tusd-py" / "session").read_text() == "first"
+    with monkeypatch.context() as patch:
+        patch.setattr(power_loss, "TemporaryFile", lambda *args: (root / "missing").read_bytes())
+        with pytest.raises(StorageFailure, match="power"):
+            start(root, group, "second")
+
+
+# Who this is
+
+
+def test_the_identity_is_that_of_boot_and_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert identify(str(tmp_path)) == identify(str(tmp_path))
+    assert Path(power_loss._BOOT_ID).read_text().strip() in identify(str(tmp_path))
+    monkeypatch.setattr(power_loss, "_statx_mount_id", lambda directory, flag: None)
+    monkeypatch.setattr(power_loss, "_BOOT_ID", str(tmp_path / "missing"))
+    assert identify(str(tmp_path)) == f"version=1 boot=unknown device={tmp_path.stat().st_dev}\n"
+
+
+def test_a_kernel_that_does_not_know_a_flag_says_nothing(tmp_path: Path) -> None:
+    assert power_loss._statx_mount_id(str(tmp_path), 0x4000_0000) is None
+    assert power_loss._statx_mount_id(str(tmp_path / "missing"), 0x1000) is None
