@@ -441,3 +441,103 @@ async def test_a_rollback_that_fails_is_logged(
 def test_states_are_visible(store: FilesystemStore, tmp_path: Path) -> None:
     assert repr(store) == f"<FilesystemStore '{tmp_path}'>"
     assert module.DEFAULT_THREADS > 0
+
+
+# Commits that were killed half-way
+
+
+def note(root: Path, upload_id: str) -> Path:
+    return root / ".tusd-py" / "committing" / upload_id
+
+
+@pytest.mark.parametrize("size", [10, writers._WRITE_INLINE + 1, BIG])
+async def test_a_note_stands_while_verified_bytes_are_copied(
+    tmp_path: Path, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    upload = await make(store, "x", b"before")
+    writer = await store.open_writer(upload, verified=False)
+    writer.write(b"a" * size)
+    seen = []
+
+    def spy(name: str) -> None:
+        real = getattr(writers, name)
+
+        def copy(*args: object) -> None:
+            seen.append(os.readlink(note(tmp_path, "x")))
+            real(*args)
+
+        monkeypatch.setattr(writers, name, copy)
+
+    spy("write_all")
+    spy("copy_bytes")
+    await writer.commit()
+    await writer.close()
+    assert seen == ["6"]
+    assert not note(tmp_path, "x").is_symlink()
+
+
+async def test_nothing_to_commit_needs_no_note(store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "symlink", None)
+    writer = await store.create(Upload(id="x", length=None), verified=False)
+    await writer.commit()
+    await writer.close()
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_the_next_writer_cuts_half_a_commit_and_its_note(tmp_path: Path, store: FilesystemStore, verified: bool) -> None:
+    upload = await make(store, "x", b"before")
+    (tmp_path / "x").write_bytes(b"before and half")
+    note(tmp_path, "x").symlink_to("6")
+    writer = await store.open_writer(upload, verified=verified)
+    assert (tmp_path / "x").read_bytes() == b"before"
+    assert not note(tmp_path, "x").is_symlink()
+    await writer.close()
+
+
+async def test_a_note_goes_with_its_upload(tmp_path: Path, store: FilesystemStore) -> None:
+    upload = await make(store, "x")
+    for _ in range(2):  # the second time, there are no bytes any more
+        note(tmp_path, "x").symlink_to("0")
+        await store.remove(upload)
+        assert not note(tmp_path, "x").is_symlink()
+    note(tmp_path, "x").symlink_to("0")
+    await make(store, "x")
+    assert not note(tmp_path, "x").is_symlink()
+
+
+async def test_a_note_that_cannot_be_removed_fails_the_creation(
+    tmp_path: Path, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(tmp_path, "x").symlink_to("0")
+    before = len(os.listdir("/proc/self/fd"))
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(StorageFailure, match="creating"):
+        await store.create(Upload(id="x", length=None))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("failing", ["unlink", "ftruncate"])
+async def test_a_commit_that_cannot_end_is_none(
+    tmp_path: Path, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Either its bytes can be cut again, or the note keeps them out of the upload."""
+    upload = await make(store, "x", b"before")
+    writer = await store.open_writer(upload, verified=False)
+    writer.write(b"after")
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, fail)
+        if failing == "ftruncate":
+            short_writes(patch, 2, fail_after=2)
+        with pytest.raises(StorageFailure):
+            await writer.commit()
+    await writer.close()
+    assert os.readlink(note(tmp_path, "x")) == "6"
+    assert (tmp_path / "x").read_bytes() == (b"before" if failing == "unlink" else b"beforeaf")
