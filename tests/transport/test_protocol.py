@@ -100,7 +100,7 @@ def test_the_scope(serve: Serve) -> None:
         await send(start(content_length="0"))
         await send(body())
 
-    server = serve(app, root_path="/root")
+    server = serve(app, root_path="/mounted")
     with server.connect() as client:
         client.send(b"GET /a%20b/%C3%A4?x=1&y HTTP/1.1\r\nHOST: here\r\nX-Twice: 1\r\nx-twice:\t2 \r\n\r\n")
         assert client.response()[0] == 200
@@ -109,12 +109,12 @@ def test_the_scope(serve: Serve) -> None:
         peer = client.sock.getsockname()
     first, second = seen
     assert first["type"] == "http" and first["method"] == "GET" and first["http_version"] == "1.1"
-    assert first["path"] == "/root/a b/ä" and first["raw_path"] == b"/root/a%20b/%C3%A4"
-    assert first["query_string"] == b"x=1&y" and first["root_path"] == "/root" and first["scheme"] == "http"
+    assert first["path"] == "/mounted/a b/ä" and first["raw_path"] == b"/mounted/a%20b/%C3%A4"
+    assert first["query_string"] == b"x=1&y" and first["root_path"] == "/mounted" and first["scheme"] == "http"
     assert first["headers"] == [(b"host", b"here"), (b"x-twice", b"1"), (b"x-twice", b"2")]
     assert tuple(first["client"]) == peer and tuple(first["server"]) == server.address
     assert "http.response.zerocopysend" in first["extensions"]
-    assert second["path"] == "/root/absolute"
+    assert second["path"] == "/mounted/absolute"
 
 
 # Responses
