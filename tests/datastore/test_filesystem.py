@@ -541,3 +541,21 @@ async def test_a_commit_that_cannot_end_is_none(
     await writer.close()
     assert os.readlink(note(tmp_path, "x")) == "6"
     assert (tmp_path / "x").read_bytes() == (b"before" if failing == "unlink" else b"beforeaf")
+
+
+async def test_half_a_commit_is_not_read(tmp_path: Path, store: FilesystemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = await make(store, "x", b"before and half")
+    note(tmp_path, "x").symlink_to("6")
+    content = await store.open_content(upload)
+    assert content.size == 6
+    await content.close()
+    finished = await store.open_content(upload.evolve(length=15))
+    assert finished.size == 15
+    await finished.close()
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "readlink", fail)
+    with pytest.raises(StorageFailure, match="measuring"):
+        await store.open_content(upload)

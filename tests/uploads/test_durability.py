@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.uploads.support import World, create, send
+from tusd_py.ports.failures import StorageFailure
 from tusd_py.testing.bodies import ScriptedBody
 from tusd_py.uploads import Durability
 
@@ -85,3 +86,30 @@ async def test_a_final_whose_partials_are_complete_is_durable_before_it_waits(
     await uploads.create(create(None, partials=(partial.id,)), ScriptedBody())
     before_it_waits = world.probe.calls[: world.probe.calls.index("info.expect")]
     assert [name for name in before_it_waits if name.endswith(".sync")] == last
+
+
+@pytest.mark.parametrize("level", Durability)
+async def test_what_every_patch_has_synced_is_recorded(world: World, level: Durability) -> None:
+    """Between the two syncs: the bytes are durable by then, and the new record has to be."""
+    uploads = world.open(durability=level)
+    upload = await uploads.create(create(4), ScriptedBody())
+    world.probe.calls.clear()
+    for offset in (0, 2):
+        await send(uploads, upload.id, offset, b"xx")
+        calls = [name for name in world.probe.calls if name in ("writer.sync", "info.replace", "info.sync")]
+        world.probe.calls.clear()
+        if level is Durability.EVERY_PATCH:
+            assert calls == ["writer.sync", "info.replace", "info.sync"]
+        else:
+            assert "info.replace" not in calls
+    await send(uploads, upload.id, 4)
+    assert "info.replace" not in world.probe.calls
+
+
+async def test_a_record_that_cannot_be_replaced_takes_the_bytes_back(world: World) -> None:
+    uploads = world.open(durability=Durability.EVERY_PATCH)
+    upload = await uploads.create(create(4), ScriptedBody())
+    world.probe.fail("info.replace", StorageFailure("a dead disk"))
+    with pytest.raises(StorageFailure):
+        await send(uploads, upload.id, 0, b"xx")
+    assert (await world.record(upload.id)).offset == 0

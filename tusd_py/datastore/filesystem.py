@@ -104,7 +104,14 @@ class FilesystemStore:
     async def open_content(self, upload: Upload) -> FileContent:
         path = self._path(upload)
         fd = self._open_for_reading(path)
-        return FileContent(path, fd, self._pool)
+        committed = None
+        if not upload.finished:
+            try:
+                _, committed = self._intents.measure(upload.id, path, None)
+            except OSError as error:
+                os.close(fd)
+                raise translate(error, f"measuring {path!r}", missing=UploadNotFound) from error
+        return FileContent(path, fd, self._pool, committed)
 
     async def concatenate(self, final: Upload, partials: Sequence[Upload], *, durable: bool = True) -> None:
         path = self._path(final)
@@ -168,12 +175,15 @@ class FilesystemStore:
 
 
 class FileContent:
-    """An open file. Removing or replacing it doesn't change what is read here."""
+    """An open file, perhaps with bytes at its end that are no part of the upload yet.
 
-    def __init__(self, path: str, fd: int, pool: ThreadPoolExecutor) -> None:
+    Removing or replacing it doesn't change what is read here.
+    """
+
+    def __init__(self, path: str, fd: int, pool: ThreadPoolExecutor, committed: int | None = None) -> None:
         self._path, self._fd, self._pool = path, fd, pool
         found = os.fstat(fd)
-        self.size = found.st_size
+        self.size = found.st_size if committed is None else min(found.st_size, committed)
         self.modified = found.st_mtime
         # not the modification time, which anybody can set back after an edit: an ETag must never lie
         self.version = f"{found.st_ino:x}-{found.st_ctime_ns:x}-{found.st_size:x}"
