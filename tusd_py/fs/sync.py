@@ -1,22 +1,27 @@
 """Group commit: concurrent callers share the work of making files durable.
 
 Each fsync of a new file costs the file system a journal commit and the disk a cache flush. Both are for everybody who waits
-at that moment, so the trick is to have many wait at once: a few threads instead of one, write-out of a whole queue begun
-before the first of them waits, and a path asked for by many (the upload directory) synced once.
+at that moment, so the trick is to have many wait at once: while few do, a few threads instead of one, write-out of a whole
+queue begun before the first of them waits, and a path asked for by many (the upload directory) synced once. Once many wait
+and little else is dirty, the file system is synced as a whole, for all of them (`tusd_py.fs.whole`). Measured with 32 uploads
+of 4 KiB and their records on ext4: 2,100 uploads a second one after the other, 5,200 by threads, 11,500 as a whole.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from tusd_py.fs.errors import translate
+from tusd_py.fs.whole import FileSystems, dirty_bytes
 
 __all__ = ["DEFAULT_THREADS", "GroupSync"]
 
@@ -34,6 +39,15 @@ DEFAULT_THREADS = 8
 The slower the flush, the more there is to share: with an idle virtual disk it is nearly free, and most of the rest is CPU.
 """
 
+TOGETHER = 6
+"""So many waiting files and directories are synced with their whole file system: three uploads' worth."""
+
+LITTLE = 64 * 1024 * 1024
+"""Dirty bytes in the machine up to which syncing a whole file system keeps nobody waiting for what is not theirs."""
+
+GATHER = 0.0005
+"""Seconds to let the next ones come together, after many have been served at once: those just answered ask again soon."""
+
 _BEGIN_AT_MOST = 128 * 1024
 """How much of a queued file to begin writing out ahead of its turn: all of a small one. A large one would block the queue."""
 
@@ -46,11 +60,11 @@ _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 class _Item:
     """One thing to sync, and who waits for it."""
 
-    __slots__ = ("begun", "fd", "path", "waiters")
+    __slots__ = ("apart", "begun", "fd", "path", "waiters")
 
     def __init__(self, fd: int, path: str | None) -> None:
         self.fd, self.path = fd, path
-        self.begun = False
+        self.begun = self.apart = False
         self.waiters: list[_Waiter] = []
 
 
@@ -67,6 +81,8 @@ class GroupSync:
         self._queue: deque[_Item] = deque()
         self._queued_paths: dict[str, _Item] = {}
         self._workers = 0
+        self._together = False  # one worker serves all
+        self._file_systems = FileSystems()
 
     def __repr__(self) -> str:
         return f"<GroupSync {len(self._queue)} queued, {self._workers}/{self._threads} threads busy>"
@@ -103,10 +119,15 @@ class GroupSync:
             item.waiters.append((loop, done))
             if len(item.waiters) == 1:
                 self._queue.append(item)
-                if self._workers < self._threads:  # all of them are busy: an idle one has gone
-                    self._pool.submit(self._work)
-                    self._workers += 1
+                if not self._together:
+                    self._hire()
         return done
+
+    def _hire(self) -> None:
+        """One more worker, if there may be one: all of them are busy, since an idle one goes. Under the lock."""
+        if self._workers < self._threads:
+            self._pool.submit(self._work)
+            self._workers += 1
 
     def _work(self) -> None:
         """Sync what is queued until nothing is; in a thread of the pool."""
@@ -115,14 +136,70 @@ class GroupSync:
                 if not self._queue:
                     self._workers -= 1
                     return
-                item = self._queue.popleft()
-                if item.path is not None:
-                    del self._queued_paths[item.path]
-                others = [other for other in self._queue if not other.begun and other.fd >= 0]
-                for other in others:
-                    other.begun = True
-            _begin_writing(others)
-            self._finish(item)
+                many = self._take_many()
+                if not many:
+                    item = self._queue.popleft()
+                    if item.path is not None:
+                        self._queued_paths.pop(item.path, None)
+                    others = [other for other in self._queue if not other.begun and other.fd >= 0]
+                    for other in others:
+                        other.begun = True
+            if many:
+                self._serve_together(many)
+            else:
+                _begin_writing(others)
+                self._finish(item)
+
+    def _take_many(self) -> list[_Item]:
+        """All that are queued, if they are many and nobody has found yet that they have to be served apart. Under the lock."""
+        if len(self._queue) < TOGETHER or self._together or self._queue[0].apart or self._fsync is not os.fsync:
+            return []
+        self._together = True
+        items = list(self._queue)
+        self._queue.clear()
+        self._queued_paths.clear()
+        return items
+
+    def _serve_together(self, items: list[_Item]) -> None:
+        """Sync for all of `items` at once, and go on so while many come."""
+        while items:
+            if not self._sync_whole(items):
+                self._put_back(items)
+                return
+            _tell_all(items)
+            time.sleep(GATHER)
+            with self._lock:
+                self._together = False
+                items = self._take_many()
+        with self._lock:
+            for _ in range(len(self._queue) - 1):
+                self._hire()
+
+    def _put_back(self, items: list[_Item]) -> None:
+        """They are to be synced one by one: each learns what becomes of its own, and none waits for strangers' bytes."""
+        with self._lock:
+            self._together = False
+            for item in reversed(items):
+                item.apart = True
+                self._queue.appendleft(item)
+            for _ in range(len(self._queue) - 1):
+                self._hire()
+
+    def _sync_whole(self, items: list[_Item]) -> bool:
+        """Sync all file systems that `items` are on, if that is as good and not too much; whether it was and worked."""
+        try:
+            devices = {os.fstat(item.fd).st_dev if item.path is None else os.stat(item.path).st_dev for item in items}
+            directories = [item.path for item in items if item.path is not None]
+            if not self._file_systems.trust(directories, devices) or dirty_bytes() > LITTLE:
+                return False
+            synced = self._file_systems.sync(devices)
+        except OSError:  # a path is gone: its own sync will say so
+            return False
+        if synced:
+            for item in items:
+                if item.fd >= 0:
+                    os.close(item.fd)
+        return synced
 
     def _finish(self, item: _Item) -> None:
         error: OSError | None = None
@@ -145,6 +222,22 @@ class GroupSync:
                 raise
         finally:
             os.close(fd)
+
+
+def _tell_all(items: list[_Item]) -> None:
+    """Tell all who wait that it worked; one call for each event loop, since waking it costs more than all the rest."""
+    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for item in items:
+        for loop, done in item.waiters:
+            waiting.setdefault(loop, []).append(done)
+    for loop, all_done in waiting.items():
+        with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle_all, all_done)
+
+
+def _settle_all(waiting: list[asyncio.Future[None]]) -> None:
+    for done in waiting:
+        _settle(done, None, None)
 
 
 def _settle(done: asyncio.Future[None], error: OSError | None, path: str | None) -> None:

@@ -40,6 +40,8 @@ CLOSE_GRACE = 10.0
 # Connections that only have to flush their last answer: there is nothing to wait on but time.
 FLUSH_POLL = 0.005
 
+SWITCH_INTERVAL = 0.0005
+
 # uvicorn renews the Date header when it is asked with a multiple of ten ticks.
 DATE_INTERVAL = 1.0
 DATE_TICK = 0
@@ -60,6 +62,9 @@ def serve(
     settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None], *, worker: bool = False
 ) -> int:
     """Serve on this socket until told to stop; returns the exit status. `ready` is called once connections are accepted."""
+    # A thread that comes back from a system call must not wait Python's usual 5 ms while the loop is busy: what it has to say
+    # (synced, the next mebibyte is there) is what requests are waiting for.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     service = _build(settings)
     config = _config(settings, service.app, tls)
     server = ServingProcess(config, service, settings.shutdown_timeout, ready, worker=worker)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum
 
@@ -340,10 +340,12 @@ class Uploads:
         if not self._must_sync(upload):
             return
         try:
-            await writer.sync()
             if self._durability is Durability.EVERY_PATCH and upload.offset > before.offset:
+                await writer.sync()
                 await self._info.replace(upload, synced=True)  # a restart after a power cut keeps what it says
-            await self._info.sync(upload)
+                await self._info.sync(upload)
+            else:
+                await _both(writer.sync(), self._info.sync(upload))
         except StorageFailure:
             await writer.rollback()
             await self._info.commit_offset(before)
@@ -423,3 +425,10 @@ class Uploads:
         if upload.is_final and not expired:
             await self._keep_going(upload_id)  # as in `append`
         return expired
+
+
+async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:
+    """Return once both are done: what waits together is synced together. Raises the failure of the first that failed."""
+    for done in await asyncio.gather(first, second, return_exceptions=True):
+        if done is not None:
+            raise done
