@@ -563,3 +563,23 @@ async def test_work_that_is_cancelled_is_taken_up_again(world: World, parts: tup
     await world.open().recover()
     await quiet()
     assert await is_together(world, final.id, b"01234567")
+
+
+async def test_a_partial_is_removed_while_its_final_becomes_due(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The last partial is finished between the look at the finals and the removal: nobody may begin to use what is going."""
+    uploads = world.open()
+    await part(world, "a", b"0123")
+    await world.put("b", length=2, is_partial=True)
+    final = await concatenate(uploads, "a", "b")
+
+    async def finish_the_other(_: int, name: str) -> None:
+        if name == "data.remove" and not (await world.record("b")).finished:
+            await send(world.open(), "b", 0, b"45")
+            await quiet()
+
+    world.probe.before(finish_the_other)
+    await uploads.terminate("a")
+    await quiet()
+    assert (await world.record(final.id)).failure is not None
+    assert "could not be put together" not in caplog.text
+    assert world.bytes_of(final.id) == b""

@@ -19,7 +19,7 @@ from tusd_py.ports.clock import Clock
 from tusd_py.ports.datastore import Content, DataStore
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.infostore import InfoStore
-from tusd_py.ports.locker import Locker
+from tusd_py.ports.locker import Lease, Locker
 from tusd_py.protocol.rules import Policy, concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.joining import JoinedContent
@@ -119,16 +119,27 @@ class Assembler:
             raise
         return JoinedContent(contents)
 
-    async def is_using(self, partial_id: str) -> bool:
-        """Whether a final that was promised to a client is being made of this partial right now."""
+    async def hold_finals(self, partial_id: str) -> list[Lease] | None:
+        """Locks of all finals that wait for this partial, so that it can be removed without one of them being made of it at
+        the same time; None where one is, or has been promised to a client."""
+        leases: list[Lease] = []
         for final_id in await self._info.expected_by(partial_id):
-            try:
-                final = await self._info.load(final_id)
-                if not final.finished and final.failure is None and _all_finished(await self._load_partials(final)):
-                    return True
-            except (UploadNotFound, RecordDamaged, _CannotFinish):
-                continue
-        return False
+            lease = await self._locker.try_acquire(final_id)
+            if lease is not None:
+                leases.append(lease)
+            if lease is None or await self._is_promised(final_id):
+                await release_all(leases)
+                await self._start(final_id)  # it may be that nobody is at work on it
+                return None
+        return leases
+
+    async def _is_promised(self, final_id: str) -> bool:
+        """Whether this final counts as finished, and is not put together."""
+        try:
+            final = await self._info.load(final_id)
+            return not final.finished and final.failure is None and _all_finished(await self._load_partials(final))
+        except (UploadNotFound, RecordDamaged, _CannotFinish):
+            return False
 
     async def close(self) -> None:
         """Stop working; what is not done is begun again after a restart."""
@@ -210,6 +221,12 @@ class Assembler:
             return True
         except (UploadNotFound, RecordDamaged):
             return False
+
+
+async def release_all(leases: list[Lease]) -> None:
+    """Let go of all of them."""
+    for lease in leases:
+        await lease.release()
 
 
 def _all_finished(partials: list[Upload]) -> bool:

@@ -34,7 +34,7 @@ from tusd_py.protocol.refusals import (
 )
 from tusd_py.protocol.rules import Policy, append_limit, check_append, check_create, check_partials, is_expired
 from tusd_py.protocol.upload import Upload
-from tusd_py.uploads.assembling import IN_ONE_GO, Assembler
+from tusd_py.uploads.assembling import IN_ONE_GO, Assembler, release_all
 from tusd_py.uploads.holding import Hold, Holds
 from tusd_py.uploads.receiving import receive
 
@@ -161,14 +161,17 @@ class Uploads:
 
     async def terminate(self, upload_id: str) -> None:
         """Remove an upload; a request that is sending to it is stopped first (T04)."""
-        lease = await self._lock(upload_id, ignore)
+        leases = [await self._lock(upload_id, ignore)]
         try:
             upload = await self._load(upload_id)
-            if upload.is_partial and await self._assembler.is_using(upload_id):
-                raise PartialInUse(headers={"Retry-After": "1"})
+            if upload.is_partial:
+                finals = await self._assembler.hold_finals(upload_id)
+                if finals is None:
+                    raise PartialInUse(headers={"Retry-After": "1"})
+                leases += finals
             await self._remove(upload)
         finally:
-            await lease.release()
+            await release_all(leases)
         if upload.is_partial:
             await self._assembler.partial_changed(upload_id)
 
