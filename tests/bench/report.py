@@ -109,7 +109,7 @@ def main() -> None:
         path.write_text(json.dumps(results, indent=1))
     ordered = {label: results[label] for label in RUNS if label in results}
     text = re.sub(
-        r"(?s)(<!-- table -->\n).*(\n<!-- end -->)", lambda found: found[1] + table(ordered) + found[2], PAGE.read_text()
+        r"(?s)(<!-- table -->\n).*(<!-- end -->)", lambda found: f"{found[1]}{table(ordered)}\n{found[2]}", PAGE.read_text()
     )
     PAGE.write_text(text)
     plot(ordered, PAGE.with_suffix(".png"))
