@@ -171,7 +171,8 @@ class _Supervisor:
     # Dying and stopping
 
     def _on_signals(self, numbers: bytes) -> None:
-        for number in numbers:
+        # A signal to the whole group ends workers, too: what we were told comes before what it did to them.
+        for number in sorted(numbers, key=lambda number: number == signal.SIGCHLD):
             if number == signal.SIGCHLD:
                 self._reap()
             elif self._stop_deadline is None:
@@ -195,7 +196,10 @@ class _Supervisor:
         if self._stop_deadline is not None:
             self._status = self._status or (1 if status else 0)
             return
-        log_event(log, logging.ERROR, "WorkerDied", worker=index, pid=pid, status=status)
+        if status == 0:  # somebody told it to stop, and may be about to tell us
+            log_event(log, logging.INFO, "WorkerStopped", worker=index, pid=pid)
+        else:
+            log_event(log, logging.ERROR, "WorkerDied", worker=index, pid=pid, status=status)
         started = was_ready and time.monotonic() - born >= MIN_LIFE
         self._failed_starts = 0 if started else self._failed_starts + 1
         if status == CANNOT_START or self._failed_starts >= MAX_FAILED_STARTS:
