@@ -3,8 +3,8 @@
 Each fsync of a new file costs the file system a journal commit and the disk a cache flush. Both are for everybody who waits
 at that moment, so the trick is to have many wait at once: while few do, a few threads instead of one, write-out of a whole
 queue begun before the first of them waits, and a path asked for by many (the upload directory) synced once. Once many wait
-and little else is dirty, the file system is synced as a whole, for all of them (`tusd_py.fs.whole`). What the server gains by it
-is in docs/explanation/benchmarks.md.
+and little else is dirty, the file system is synced as a whole, for all of them (`tusd_py.fs.whole`). What the server gains
+by it is in docs/explanation/benchmarks.md.
 """
 
 from __future__ import annotations
