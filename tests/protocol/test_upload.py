@@ -36,6 +36,9 @@ def test_a_final_is_what_has_partials() -> None:
 
 
 CHANGES: dict[str, Any] = {
+    "owner": "ann",
+    "max_size": 7,
+    "held": True,
     "id": "b",
     "length": 6,
     "offset": 3,

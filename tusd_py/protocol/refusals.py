@@ -7,12 +7,17 @@ tusd's, a comment says why. Infrastructure failures are another tree (`tusd_py.p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Self
+
+from tusd_py.protocol.exchange import HttpResponse
 
 __all__ = [
     "AmbiguousUploadLength",
     "ChecksumMismatch",
     "ConcatenationUnsupported",
+    "FinishRejected",
+    "Forbidden",
+    "HookFailed",
     "InvalidChecksum",
     "InvalidConcat",
     "InvalidContentType",
@@ -26,9 +31,12 @@ __all__ = [
     "MethodNotAllowed",
     "MismatchedOffset",
     "ModifyFinal",
+    "NotAccepted",
     "NotReady",
     "OriginNotAllowed",
     "PartialInUse",
+    "QuotaExceeded",
+    "RateLimited",
     "ReadTimeout",
     "Refusal",
     "ServerShutdown",
@@ -36,6 +44,11 @@ __all__ = [
     "StorageBroken",
     "StorageFull",
     "StorageReadOnly",
+    "TerminationRejected",
+    "TooManyUploads",
+    "TooSlow",
+    "TypeNotAllowed",
+    "Unauthorized",
     "UnexpectedEof",
     "UnsupportedVersion",
     "UploadDamaged",
@@ -43,23 +56,35 @@ __all__ = [
     "UploadGone",
     "UploadInterrupted",
     "UploadMissing",
+    "UploadRejected",
+    "UploadStopped",
 ]
 
 
 class Refusal(Exception):
     """Base of all refusals; not raised itself. `headers` go into the answer as they are."""
 
-    status: ClassVar[int]
-    code: ClassVar[str]
+    status: int
+    code: str
 
     def __init__(self, message: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message or type(self).__doc__)
         self.headers: Mapping[str, str] = headers or {}
+        self._body: str | None = None
 
     @property
     def body(self) -> str:
-        """tusd's error form: `ERR_CODE: message` and a newline."""
-        return f"{self.code}: {self}\n"
+        """tusd's error form, `ERR_CODE: message` and a newline, unless a hook has put something else in its place."""
+        return f"{self.code}: {self}\n" if self._body is None else self._body
+
+    def shaped(self, response: HttpResponse) -> Self:
+        """This refusal, looking as a hook wants it to: each part that it names takes the place of ours."""
+        if response.status is not None:
+            self.status = response.status
+        if response.body is not None:
+            self._body = response.body
+        self.headers = {**self.headers, **response.headers}
+        return self
 
 
 class UnsupportedVersion(Refusal):
@@ -213,7 +238,7 @@ class UploadGone(Refusal):
 
 
 class UploadFailed(Refusal):
-    """the final upload can't be finished"""
+    """the upload can't be finished"""
 
     status, code = 410, "ERR_UPLOAD_FAILED"
 
@@ -252,3 +277,81 @@ class StorageBroken(Refusal):
     """the server's storage failed"""
 
     status, code = 500, "ERR_INTERNAL_SERVER_ERROR"
+
+
+class UploadRejected(Refusal):
+    """upload creation has been rejected by server"""
+
+    status, code = 400, "ERR_UPLOAD_REJECTED"
+
+
+class FinishRejected(Refusal):
+    """the finished upload has been rejected by server"""
+
+    status, code = 400, "ERR_FINISH_REJECTED"
+
+
+class TerminationRejected(Refusal):
+    """upload termination has been rejected by server"""
+
+    status, code = 400, "ERR_UPLOAD_TERMINATION_REJECTED"
+
+
+class UploadStopped(Refusal):
+    """upload has been stopped by server"""
+
+    status, code = 400, "ERR_UPLOAD_STOPPED"
+
+
+class HookFailed(Refusal):
+    """a hook failed"""
+
+    status, code = 500, "ERR_INTERNAL_SERVER_ERROR"
+
+
+class NotAccepted(Refusal):
+    """the upload is complete, and has not been accepted by the server yet"""
+
+    status, code = 423, "ERR_UPLOAD_NOT_ACCEPTED"
+
+
+class Unauthorized(Refusal):
+    """credentials are missing or not valid"""
+
+    status, code = 401, "ERR_UNAUTHORIZED"
+
+
+class Forbidden(Refusal):
+    """not allowed"""
+
+    status, code = 403, "ERR_FORBIDDEN"
+
+
+class QuotaExceeded(Refusal):
+    """the storage quota of this owner is used up"""
+
+    status, code = 413, "ERR_QUOTA_EXCEEDED"
+
+
+class TooManyUploads(Refusal):
+    """too many uploads are running; try again later"""
+
+    status, code = 429, "ERR_TOO_MANY_UPLOADS"
+
+
+class RateLimited(Refusal):
+    """too many uploads were created in a short time; try again later"""
+
+    status, code = 429, "ERR_RATE_LIMITED"
+
+
+class TypeNotAllowed(Refusal):
+    """files of this type are not allowed"""
+
+    status, code = 415, "ERR_TYPE_NOT_ALLOWED"
+
+
+class TooSlow(Refusal):
+    """the upload is slower than the server allows; what has arrived is kept"""
+
+    status, code = 500, "ERR_TOO_SLOW"  # 500: stock clients try again, and resume

@@ -23,6 +23,8 @@ class Upload:
     `partials` lists the ids a final upload is made of and is None for all others; `concat` is the client's own
     `Upload-Concat` value, echoed on HEAD (N15); `failure` says why a final can never be finished (N23).
     `active_at` is when bytes last arrived; expiry slides with it. `storage` is how the data store finds the bytes.
+    `owner` is who created it, None where nobody was asked; `max_size` bounds a length that is still to be declared.
+    A `held` upload does not count as finished before the pre-finish hook has accepted it.
     """
 
     id: str
@@ -35,14 +37,22 @@ class Upload:
     failure: str | None = None
     active_at: float = 0.0
     storage: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
+    max_size: int | None = None
+    held: bool = False
 
     @property
     def is_final(self) -> bool:
         return self.partials is not None
 
     @property
+    def complete(self) -> bool:
+        """Whether all bytes are here, whatever else there is to say against the upload."""
+        return self.offset == self.length
+
+    @property
     def finished(self) -> bool:
-        return self.offset == self.length and self.failure is None
+        return self.offset == self.length and self.failure is None and not self.held
 
     def evolve(self, **changes: Any) -> Self:
         """This record with some fields changed. `dataclasses.replace` does the same at eight times the cost."""

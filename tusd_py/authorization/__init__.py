@@ -1,0 +1,1 @@
+"""Who may do what. Adapters of `tusd_py.ports.authorization`."""

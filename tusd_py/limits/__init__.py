@@ -1,0 +1,1 @@
+"""How much may be stored and begun. Adapters of `tusd_py.ports.limits`."""

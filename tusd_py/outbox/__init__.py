@@ -1,0 +1,1 @@
+"""Events that outlive processes. Adapters of `tusd_py.ports.events`."""

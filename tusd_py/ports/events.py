@@ -1,0 +1,98 @@
+"""Events that outlive the process that noticed them: a durable outbox, and who takes from it.
+
+An event is written down before the fact that it reports can be seen (`prepare`), and counts once the fact is there
+(`confirm`). Uploads are files and the outbox is not, so no transaction holds both; but whatever moment a process dies at, each
+event is either confirmed, or is found prepared after the restart, when the upload itself tells whether it came true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tusd_py.protocol.hooks import HookEvent, HookType
+
+__all__ = ["Consumer", "EventState", "Outbox", "StoredEvent"]
+
+
+class EventState(StrEnum):
+    """Where an event is on its way to one consumer."""
+
+    PREPARED = "prepared"
+    DUE = "due"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event on its way to one consumer. Times in seconds since the epoch; `error` says why the last attempt failed."""
+
+    event: HookEvent
+    consumer: str
+    state: EventState
+    created_at: float
+    due_at: float
+    attempts: int = 0
+    error: str | None = None
+
+
+class Outbox(Protocol):
+    """Events by id and consumer. Safe to be used by several tasks and by several processes at once.
+
+    Raises `StorageFailure` and `OutOfSpace` like the stores; then nothing has changed.
+    """
+
+    async def prepare(self, events: Sequence[HookEvent], consumers: Collection[str]) -> None:
+        """Write down events that are about to come true; on return they would survive a power cut. Concurrent calls share work.
+
+        Idempotent: an event of the same upload and type that is prepared already is replaced.
+        """
+
+    async def confirm(self, event: HookEvent, consumers: Collection[str]) -> None:
+        """The event has come true, as `event` says: it is due now, behind all earlier events of its upload.
+
+        One that was not prepared is added. Where `event.request` is `NO_REQUEST`, the prepared one's stays; the id that counts
+        is the prepared one's. Survives the end of the process; a power cut may take it back to being prepared.
+        """
+
+    async def withdraw(self, upload_id: str, types: Collection[HookType]) -> None:
+        """Forget prepared events that did not come true. Confirmed ones stay."""
+
+    async def prepared(self, before: float) -> Sequence[StoredEvent]:
+        """Up to a few hundred events that were prepared before `before` and not confirmed, oldest first."""
+
+    async def claim(self, consumer: str, count: int) -> Sequence[StoredEvent]:
+        """Up to `count` events that are due, at most one per upload, and none of an upload with an earlier event still due.
+
+        Nobody else gets them until `settle`, or until this process is gone.
+        """
+
+    async def settle(self, delivered: Sequence[StoredEvent], failed: Sequence[StoredEvent]) -> None:
+        """End claims. `failed` are stored as given (attempts, due_at, error, state DUE or DEAD)."""
+
+    async def next_due(self, consumer: str) -> float | None:
+        """When the next event that is not claimed becomes due; None where there is none."""
+
+    async def tidy(self) -> None:
+        """Drop delivered events that are old enough, and let go of what died with other processes."""
+
+    async def close(self) -> None:
+        """Let go. Never raises; idempotent."""
+
+
+class Consumer(Protocol):
+    """Who takes events from the outbox: hooks, or an extension. May be called for different uploads at once."""
+
+    @property
+    def name(self) -> str:
+        """Under which the outbox keeps what this consumer has still to get; stable between versions."""
+
+    @property
+    def types(self) -> frozenset[HookType]:
+        """The events that it wants."""
+
+    async def deliver(self, event: HookEvent) -> None:
+        """Take an event, perhaps not for the first time. Whatever it raises, the event is tried again later."""
