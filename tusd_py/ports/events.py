@@ -7,14 +7,18 @@ event is either confirmed, or is found prepared after the restart, when the uplo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from tusd_py.protocol.hooks import HookEvent, HookType
 
-__all__ = ["Consumer", "EventState", "Outbox", "StoredEvent"]
+__all__ = ["AFFINITY", "Consumer", "EventState", "Outbox", "StoredEvent"]
+
+
+AFFINITY = 5.0
+"""Seconds that a due event is left to the process that confirmed it, while that process lives."""
 
 
 class EventState(StrEnum):
@@ -56,18 +60,23 @@ class Outbox(Protocol):
 
         One that was not prepared is added. Where `event.request` is `NO_REQUEST`, the prepared one's stays; the id that counts
         is the prepared one's. Survives the end of the process; a power cut may take it back to being prepared.
+
+        A post-receive takes the place of one of the same upload that is due and not claimed: progress that nobody has heard
+        of is superseded, so that a consumer which is away does not make the outbox grow.
         """
 
     async def withdraw(self, upload_id: str, types: Collection[HookType]) -> None:
         """Forget prepared events that did not come true. Confirmed ones stay."""
 
-    async def prepared(self, before: float) -> Sequence[StoredEvent]:
-        """Up to a few hundred events that were prepared before `before` and not confirmed, oldest first."""
+    def prepared(self, before: float) -> AsyncIterator[StoredEvent]:
+        """All events that were prepared before `before` and not confirmed, oldest first, read in pages: there may be as many as
+        there are unfinished uploads. Those that are confirmed or withdrawn meanwhile may or may not be among them."""
 
     async def claim(self, consumer: str, count: int) -> Sequence[StoredEvent]:
         """Up to `count` events that are due, at most one per upload, and none of an upload with an earlier event still due.
 
-        Nobody else gets them until `settle`, or until this process is gone.
+        Nobody else gets them until `settle`, or until this process is gone. Of several live processes, the one that confirmed
+        an event comes first: others get it only after `AFFINITY` seconds, as an answer (StopUpload) concerns who is receiving.
         """
 
     async def settle(self, delivered: Sequence[StoredEvent], failed: Sequence[StoredEvent]) -> None:
