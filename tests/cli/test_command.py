@@ -32,7 +32,7 @@ MISUSES = [
     (["-foo"], "flag provided but not defined: -foo\nUsage of tusd-py:"),
     (["-port", "abc"], 'invalid value "abc" for flag -port: parse error'),
     (["-verbose", "false"], 'unexpected argument "false"'),
-    (["serve"], "tusd-py: unknown command 'serve': there are no subcommands, only flags; see -help\n"),
+    (["serve"], "tusd-py: unknown command 'serve': a flag "),
     (["-s3-bucket=b"], "tusd-py: -s3-bucket asks for storage in S3, which this version does not support\n"),
     (["-enable-h2c"], "tusd-py: -enable-h2c is not supported"),
 ]

@@ -1,4 +1,5 @@
-"""The command: `tusd-py [flags]`. It turns arguments into settings and exit statuses; everything else happens elsewhere.
+"""The command: `tusd-py [flags]`, or `tusd-py SUBCOMMAND ...`. It turns arguments into settings and exit statuses; everything
+else happens elsewhere.
 
 Exit statuses: 0 after a stop that was asked for, 1 when the server cannot run, 2 when the command line cannot be understood.
 """
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 from tusd_py.cli.goflags import FlagError, HelpRequested
 from tusd_py.cli.sources import VersionRequested, load
+from tusd_py.cli.subcommands import SUBCOMMANDS, run_subcommand
 from tusd_py.cli.usage import usage, version
 from tusd_py.settings import Settings, SettingsError
 
@@ -23,6 +25,8 @@ MISUSE = 2
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command with these arguments (those of the process unless given). Ends in SystemExit."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in SUBCOMMANDS:
+        sys.exit(run_subcommand(arguments[0], arguments[1:]))
     settings = _settings(arguments)
     # Importing a web server takes a while: -help and mistakes should not wait for it.
     from tusd_py.server import run
@@ -46,7 +50,8 @@ def _settings(arguments: Sequence[str]) -> Settings:
 
 def _check_subcommand(arguments: Sequence[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
-        raise SettingsError(f"unknown command {arguments[0]!r}: there are no subcommands, only flags; see -help")
+        known = f"a flag or one of {', '.join(SUBCOMMANDS)} expected" if SUBCOMMANDS else "a flag expected"
+        raise SettingsError(f"unknown command {arguments[0]!r}: {known}; see -help")
 
 
 def _finish(text: str, status: int) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tusd_py.cli.subcommands import SUBCOMMANDS
 from tusd_py.cli.values import show
 from tusd_py.settings import Setting, described
 
@@ -26,7 +27,13 @@ def usage() -> str:
     for setting in described():
         groups.setdefault(setting.group, []).extend(_lines(setting))
     blocks = ["\n".join([f"{group}:", *lines]) for group, lines in groups.items()]
-    return "\n\n".join(["Usage of tusd-py:", *blocks, _COMMAND]) + "\n"
+    return "\n\n".join(["Usage of tusd-py:", *blocks, _COMMAND, *_subcommands()]) + "\n"
+
+
+def _subcommands() -> Iterator[str]:
+    if SUBCOMMANDS:
+        lines = (f"  {name}\n      {one.help} See tusd-py {name} --help." for name, one in SUBCOMMANDS.items())
+        yield "\n".join(["Subcommands, instead of flags:", *lines])
 
 
 def _lines(setting: Setting) -> Iterator[str]:
