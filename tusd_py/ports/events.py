@@ -55,10 +55,10 @@ class Outbox(Protocol):
         Idempotent: an event of the same upload and type that is prepared already is replaced.
         """
 
-    async def confirm(self, event: HookEvent, consumers: Collection[str]) -> None:
+    async def confirm(self, event: HookEvent, consumers: Collection[str], *, only_prepared: bool = False) -> None:
         """The event has come true, as `event` says: it is due now, behind all earlier events of its upload.
 
-        One that was not prepared is added. Where `event.request` is `NO_REQUEST`, the prepared one's stays; the id that counts
+        One that was not prepared is added, unless `only_prepared`. Where `event.request` is `NO_REQUEST`, the prepared one's stays; the id that counts
         is the prepared one's. Survives the end of the process; a power cut may take it back to being prepared.
 
         A post-receive takes the place of one of the same upload that is due and not claimed: progress that nobody has heard
