@@ -66,7 +66,8 @@ def test_metadata_is_the_projects(wheel: Path) -> None:
         metadata = archive.read(f"tusd_py-{VERSION}.dist-info/METADATA").decode()
         entry_points = archive.read(f"tusd_py-{VERSION}.dist-info/entry_points.txt").decode()
     assert f"\nVersion: {VERSION}\n" in metadata and "\nRequires-Python: >=3.11\n" in metadata
-    assert metadata.count("\nRequires-Dist: ") == len(PROJECT["dependencies"])
+    extras = [each for extra in PROJECT["optional-dependencies"].values() for each in extra]
+    assert metadata.count("\nRequires-Dist: ") == len(PROJECT["dependencies"]) + len(extras)
     assert "tusd-py = tusd_py.cli:main" in entry_points
 
 
