@@ -35,7 +35,14 @@ T = TypeVar("T")
 _GO_ESCAPED = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-_KINDS = {str: "a string", int: "a whole number", bool: "true or false", dict: "an object", list: "an array"}
+_KINDS = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number with a point",
+    bool: "true or false",
+    dict: "an object",
+    list: "an array",
+}
 
 quote: Callable[[str], str] = encode_basestring
 """A string with its quotes. What Go writes in another way is left to `encode`."""

@@ -27,7 +27,7 @@ from tusd_py.protocol.go_json import (
 from tusd_py.protocol.metadata import Metadata, build_metadata, parse_metadata
 from tusd_py.protocol.upload import MAX_LENGTH, Upload
 
-__all__ = ["EXTRA_VERSION", "build_upload", "parse_upload", "read_upload", "upload_text"]
+__all__ = ["EXTRA_VERSION", "build_upload", "extended_upload_text", "parse_upload", "read_upload", "upload_text"]
 
 EXTRA_VERSION = 1
 """Of what is under `TusdPy`. A record with a later one is left alone: dropping facts that we don't know could lose uploads."""
@@ -43,7 +43,12 @@ _EXTRA_KEYS = frozenset(("Version", "Metadata", "Concat", "Failure", "Owner", "M
 
 def build_upload(upload: Upload, storage: Mapping[str, str]) -> bytes:
     """The record of `upload`; `storage` is what goes under `Storage`."""
-    return encode(f"{upload_text(upload, storage)[:-1]}{_extra_text(upload)}}}")
+    return encode(extended_upload_text(upload, storage))
+
+
+def extended_upload_text(upload: Upload, storage: Mapping[str, str]) -> str:
+    """What `build_upload` writes, as a part of something that `go_json.encode` finishes."""
+    return f"{upload_text(upload, storage)[:-1]}{_extra_text(upload)}}}"
 
 
 def upload_text(upload: Upload, storage: Mapping[str, str] | None) -> str:
