@@ -133,7 +133,18 @@ LIMITS = [
 
 @pytest.mark.parametrize(("offset", "length", "policy", "limit"), LIMITS)
 def test_limits(offset: int, length: int | None, policy: Policy, limit: int) -> None:
-    assert append_limit(offset, length, policy) == limit
+    assert append_limit(Upload(id="x", length=length, offset=offset), length, policy) == limit
+
+
+def test_a_limit_of_the_uploads_own_counts_beside_the_servers() -> None:
+    mine = Upload(id="x", length=None, offset=4, max_size=50)
+    assert append_limit(mine, None, ANY) == append_limit(mine, None, SMALL) == 46
+    assert append_limit(mine.evolve(max_size=150), None, SMALL) == 96
+    with pytest.raises(MaxSizeExceeded):
+        check_append(Append(upload_id="x", offset=4, length=51, payload=Payload(0)), mine, SMALL)
+    with pytest.raises(MaxSizeExceeded):
+        check_create(Create(length=51), SMALL, 50)
+    assert check_create(Create(length=None), SMALL, 50) == 50
 
 
 def partial(length: int | None) -> Upload:

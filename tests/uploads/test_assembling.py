@@ -341,7 +341,7 @@ async def test_a_post_that_fails_in_time_leaves_nothing(world: World, caplog: py
         await concatenate(world.open(), "a")
     assert await world.ids() == ["a"] and not await world.records.waiting_finals()
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (logging.ERROR, "a final upload could not be put together")
+        (logging.ERROR, "a final upload could not be finished")
     ]
 
 
@@ -365,7 +365,7 @@ async def test_a_failure_in_the_background_is_tried_again_in_time(
     world.probe.fail("data.concatenate", OutOfSpace("full"))
     assert (await send(uploads, "b", 2, b"67")).finished, "which is not the partial's failure"
     await quiet()
-    assert "could not be put together" in caplog.text
+    assert "could not be finished" in caplog.text
     assert (await uploads.describe(final.id, takeover=False)).finished, "promised"
     assert await read(uploads, final.id) == b"01234567"
     assert world.probe.calls.count("data.concatenate") == 1, "a full disk is not asked again at once"
@@ -581,5 +581,5 @@ async def test_a_partial_is_removed_while_its_final_becomes_due(world: World, ca
     await uploads.terminate("a")
     await quiet()
     assert (await world.record(final.id)).failure is not None
-    assert "could not be put together" not in caplog.text
+    assert "could not be finished" not in caplog.text
     assert world.bytes_of(final.id) == b""

@@ -61,8 +61,9 @@ class FilesystemStore:
         """Let the threads go once they have done what was asked of them."""
         self._pool.shutdown(wait=False)
 
-    def place(self, upload_id: str) -> Mapping[str, str]:
-        return {"Type": "filestore", "Path": data_path(self._root, upload_id)}
+    def place(self, upload_id: str, path: str | None = None) -> Mapping[str, str]:
+        where = data_path(self._root, upload_id) if path is None else confine(self._root, path)
+        return {"Type": "filestore", "Path": where}
 
     async def create(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
         path = self._path(upload)

@@ -101,7 +101,9 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore {len(self._uploads)} uploads>"
 
-    def place(self, upload_id: str) -> Mapping[str, str]:
+    def place(self, upload_id: str, path: str | None = None) -> Mapping[str, str]:
+        if path is not None:
+            raise StorageFailure(f"{path!r}: bytes in memory have no path")
         return {"Type": "memory"}
 
     async def create(self, upload: Upload, *, verified: bool = True) -> MemoryWriter:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from tusd_py.ports.call import Claim
 from tusd_py.protocol.exchange import HttpRequest
 from tusd_py.protocol.upload import Upload
 
@@ -43,7 +44,7 @@ class Decision:
     any_owner: bool = False
     max_size: int | None = None
     metadata: Mapping[str, bytes] = field(default_factory=dict)
-    claim: Callable[[], Awaitable[Callable[[], Awaitable[None]]]] | None = None
+    claim: Claim | None = None
     status: int = 403
     message: str = "not allowed"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +56,7 @@ def allow(
     any_owner: bool = False,
     max_size: int | None = None,
     metadata: Mapping[str, bytes] | None = None,
-    claim: Callable[[], Awaitable[Callable[[], Awaitable[None]]]] | None = None,
+    claim: Claim | None = None,
 ) -> Decision:
     """Yes, within the given bounds."""
     return Decision(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tusd_py.protocol.exchange import NO_REQUEST, HttpRequest, HttpResponse
 
-__all__ = ["NO_CALL", "Call", "NoCall"]
+__all__ = ["NO_CALL", "Call", "Claim", "NoCall"]
+
+Claim = Callable[[], Awaitable[Callable[[], Awaitable[None]]]]
+"""Called right before something is stored. Returns how to give the permission back; raises a `Refusal` where it is used up."""
 
 
 class Call(Protocol):
@@ -15,8 +19,14 @@ class Call(Protocol):
     owner: str | None
     """Who asks, as authorisation has found; None where nobody was asked to show who they are."""
 
+    any_owner: bool
+    """Whether the caller may use what belongs to others, as authorisation has found."""
+
     max_size: int | None
     """Largest upload that this caller may create, in bytes; None is no limit of the caller's own."""
+
+    claim: Claim | None
+    """Uses up a permission that can be used once; None where there is nothing to use up."""
 
     response: HttpResponse | None
     """What hooks want of the answer; None where they said nothing."""
@@ -49,7 +59,9 @@ class NoCall:
     __slots__ = ()
 
     owner: str | None = None
+    any_owner = True
     max_size: int | None = None
+    claim: Claim | None = None
     request_id = ""
     name = ""
     path = ""

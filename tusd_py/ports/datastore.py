@@ -67,8 +67,11 @@ class DataStore(Protocol):
     """Bytes by upload. Every method may be called for different uploads at once; for one upload its caller holds the lock,
     except `open_content`, which anybody may call at any time."""
 
-    def place(self, upload_id: str) -> Mapping[str, str]:
-        """Where the bytes of a new upload are going to be, for `Upload.storage`. Makes nothing."""
+    def place(self, upload_id: str, path: str | None = None) -> Mapping[str, str]:
+        """Where the bytes of a new upload are going to be, for `Upload.storage`. Makes nothing.
+
+        `path` is a hook's wish; what it means is the store's business. Raises `StorageFailure` for one that can't be.
+        """
 
     async def create(self, upload: Upload, *, verified: bool = True) -> Writer:
         """Make an empty place for the bytes where `upload.storage` says; returns a writer at its beginning.

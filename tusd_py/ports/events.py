@@ -58,8 +58,9 @@ class Outbox(Protocol):
     async def confirm(self, event: HookEvent, consumers: Collection[str], *, only_prepared: bool = False) -> None:
         """The event has come true, as `event` says: it is due now, behind all earlier events of its upload.
 
-        One that was not prepared is added, unless `only_prepared`. Where `event.request` is `NO_REQUEST`, the prepared one's stays; the id that counts
-        is the prepared one's. Survives the end of the process; a power cut may take it back to being prepared.
+        One that was not prepared is added, unless `only_prepared`. Where `event.request` is `NO_REQUEST`, the prepared one's
+        stays; the id that counts is the prepared one's. Survives the end of the process; a power cut may take it back to being
+        prepared.
 
         A post-receive takes the place of one of the same upload that is due and not claimed: progress that nobody has heard
         of is superseded, so that a consumer which is away does not make the outbox grow.

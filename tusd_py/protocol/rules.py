@@ -46,17 +46,21 @@ class Policy:
         return MAX_LENGTH if self.max_size is None else self.max_size
 
 
-def check_create(command: Create, policy: Policy) -> int:
-    """How many bytes of body the new upload takes. Raises the `Refusal` that applies; rows R09, N12, N21, W04, D08."""
+def check_create(command: Create, policy: Policy, max_size: int | None = None) -> int:
+    """How many bytes of body the new upload takes. Raises the `Refusal` that applies; rows R09, N12, N21, W04, D08.
+
+    `max_size` is the limit of who asks, beside the server's own.
+    """
     if (command.is_partial or command.partials is not None) and not policy.concatenation:
         raise ConcatenationUnsupported
     if command.partials is not None:
         if command.payload is not None and command.payload.length != 0:
             raise ModifyFinal
         return 0
-    if command.length is not None and command.length > policy.ceiling:
+    ceiling = policy.ceiling if max_size is None else min(max_size, policy.ceiling)
+    if command.length is not None and command.length > ceiling:
         raise MaxSizeExceeded
-    limit = policy.ceiling if command.length is None else command.length
+    limit = ceiling if command.length is None else command.length
     if command.payload is not None and (command.payload.length or 0) > limit:
         raise SizeExceeded if command.length is not None else MaxSizeExceeded
     return limit
@@ -71,7 +75,7 @@ def check_append(command: Append, upload: Upload, policy: Policy) -> int | None:
     length = upload.length
     if command.length is not None:
         length = _declared_length(command.length, upload, policy)
-    limit = append_limit(upload.offset, length, policy)
+    limit = append_limit(upload, length, policy)
     if (command.payload.length or 0) > limit:
         raise SizeExceeded if length is not None else MaxSizeExceeded
     return length
@@ -83,14 +87,19 @@ def _declared_length(declared: int, upload: Upload, policy: Policy) -> int:
             raise InvalidUploadLength(f"invalid Upload-Length header: the length of this upload is {upload.length} already")
     elif declared < upload.offset:
         raise InvalidUploadLength(f"invalid Upload-Length header: {upload.offset} bytes are here already")
-    elif declared > policy.ceiling:
+    elif declared > _ceiling(upload, policy):
         raise MaxSizeExceeded
     return declared
 
 
-def append_limit(offset: int, length: int | None, policy: Policy) -> int:
-    """How many more bytes an upload takes. An undeclared length does not lift the maximum (D08)."""
-    return max(0, (policy.ceiling if length is None else length) - offset)
+def append_limit(upload: Upload, length: int | None, policy: Policy) -> int:
+    """How many more bytes an upload of this length takes. An undeclared length does not lift the maximum (D08)."""
+    return max(0, (_ceiling(upload, policy) if length is None else length) - upload.offset)
+
+
+def _ceiling(upload: Upload, policy: Policy) -> int:
+    """The largest length that this upload may be declared to have."""
+    return policy.ceiling if upload.max_size is None else min(upload.max_size, policy.ceiling)
 
 
 def check_partials(partials: Iterable[Upload], policy: Policy) -> int | None:

@@ -20,8 +20,10 @@ from tusd_py.ports.datastore import Content, DataStore
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.infostore import InfoStore
 from tusd_py.ports.locker import Lease, Locker
+from tusd_py.protocol.refusals import FinishRejected
 from tusd_py.protocol.rules import Policy, concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
+from tusd_py.uploads.finishing import Finisher
 from tusd_py.uploads.joining import JoinedContent
 
 __all__ = ["IN_ONE_GO", "Assembler"]
@@ -39,10 +41,18 @@ class Assembler:
     """Settles final uploads of one process. Not for use by several event loops."""
 
     def __init__(
-        self, data: DataStore, info: InfoStore, locker: Locker, policy: Policy, clock: Clock, *, durable: bool
+        self,
+        data: DataStore,
+        info: InfoStore,
+        locker: Locker,
+        policy: Policy,
+        clock: Clock,
+        finisher: Finisher,
+        *,
+        durable: bool,
     ) -> None:
         self._data, self._info, self._locker = data, info, locker
-        self._policy, self._clock, self._durable = policy, clock, durable
+        self._policy, self._clock, self._finisher, self._durable = policy, clock, finisher, durable
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()  # finals that somebody asked to look at while their tasks were looking already
         self._not_before: dict[str, float] = {}  # finals that failed, and when to try again
@@ -72,7 +82,7 @@ class Assembler:
         self._not_before.pop(final_id, None)
         if not task.cancelled() and (failure := task.exception()):
             self._not_before[final_id] = self._clock() + RETRY
-            _log.error("a final upload could not be put together", exc_info=failure, extra={"fields": {"id": final_id}})
+            _log.error("a final upload could not be finished", exc_info=failure, extra={"fields": {"id": final_id}})
 
     async def partial_changed(self, partial_id: str) -> None:
         """A partial was finished or is gone: see to the finals that wait for it."""
@@ -95,7 +105,7 @@ class Assembler:
         try:
             partials = await self._load_partials(upload)
         except _CannotFinish as reason:
-            now = await self._info.load(upload.id)  # a partial may go as soon as the final is together
+            now = await self._record(upload.id)  # a partial may go as soon as the final is together
             return now if now.finished else upload.evolve(failure=str(reason))
         length = concatenated_length(partials)
         return upload.evolve(
@@ -111,7 +121,7 @@ class Assembler:
             for number, partial_id in enumerate(final.partials or (), 1):
                 if number % IN_ONE_GO == 0:
                     await asyncio.sleep(0)
-                partial = await self._info.load(partial_id)
+                partial = await self._record(partial_id)
                 contents += [await self._data.open_content(partial)]
         except BaseException:
             for content in contents:
@@ -136,7 +146,7 @@ class Assembler:
     async def _is_promised(self, final_id: str) -> bool:
         """Whether this final counts as finished, and is not put together."""
         try:
-            final = await self._info.load(final_id)
+            final = await self._record(final_id)
             return not final.finished and final.failure is None and _all_finished(await self._load_partials(final))
         except (UploadNotFound, RecordDamaged, _CannotFinish):
             return False
@@ -172,10 +182,10 @@ class Assembler:
     async def _settle_locked(self, final_id: str) -> bool:
         """Whether there is nothing left to do for this final."""
         try:
-            final = await self._info.load(final_id)
+            final = await self._record(final_id)
         except (UploadNotFound, RecordDamaged):  # never acknowledged, or gone; of the latter the store has told the log
             return True
-        if not final.finished and final.failure is None:
+        if not final.complete and final.failure is None:
             try:
                 partials = await self._load_partials(final)
             except _CannotFinish as reason:
@@ -187,15 +197,31 @@ class Assembler:
                     await self._info.replace(final)
                 if not _all_finished(partials):
                     return False
-                await self._put_together(final, partials)
+                await self._finish(await self._put_together(final, partials))
+        elif final.held and final.failure is None:
+            await self._finish(final)
         await self._info.unexpect(final)
         return True
 
-    async def _put_together(self, final: Upload, partials: list[Upload]) -> None:
+    async def _finish(self, final: Upload) -> None:
+        try:
+            await self._finisher.finish_in_background(final)
+        except FinishRejected as refusal:
+            if refusal.status < 500:
+                await self._info.unexpect(final)
+            raise
+
+    async def _record(self, upload_id: str) -> Upload:
+        """The record as it counts. Raises `UploadNotFound`, `RecordDamaged`."""
+        return self._finisher.seen(await self._info.load(upload_id))
+
+    async def _put_together(self, final: Upload, partials: list[Upload]) -> Upload:
         if self._durable:
             await self._info.sync(final)
         await self._data.concatenate(final, partials, durable=self._durable)
-        await self._info.commit_offset(final.evolve(offset=final.length, active_at=self._clock()))
+        final = final.evolve(offset=final.length, active_at=self._clock())
+        await self._info.commit_offset(final)
+        return final
 
     async def _load_partials(self, final: Upload) -> list[Upload]:
         """The partials, in order. Raises `_CannotFinish`."""
@@ -204,7 +230,7 @@ class Assembler:
             if number % IN_ONE_GO == 0:
                 await asyncio.sleep(0)
             try:
-                partial = await self._info.load(partial_id)
+                partial = await self._record(partial_id)
             except (UploadNotFound, RecordDamaged):
                 raise _CannotFinish("one of its partial uploads is gone") from None
             if is_expired(partial, self._policy, self._clock()):
@@ -216,7 +242,7 @@ class Assembler:
 
     async def _is_due(self, final_id: str) -> bool:
         try:
-            return _all_finished(await self._load_partials(await self._info.load(final_id)))
+            return _all_finished(await self._load_partials(await self._record(final_id)))
         except _CannotFinish:
             return True
         except (UploadNotFound, RecordDamaged):

@@ -6,23 +6,56 @@ never; in each case it stops reading, keeps what it has, and answers with the re
 
 from __future__ import annotations
 
-from tusd_py.ports.body import Body
-from tusd_py.protocol.refusals import Refusal, ServerShutdown, UploadInterrupted
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-__all__ = ["Hold", "Holds"]
+from tusd_py.ports.body import Body
+from tusd_py.ports.call import NO_CALL, Call
+from tusd_py.ports.datastore import Writer
+from tusd_py.ports.observer import NO_OBSERVER, Observer
+from tusd_py.protocol.refusals import Refusal, ServerShutdown, UploadInterrupted
+from tusd_py.protocol.upload import Upload
+
+__all__ = ["Hold", "Holds", "Running"]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An upload that is being received at this moment. `upload` is its record as the body began, `position` how far it has
+    come, `started` when the body began, in seconds of the monotonic clock."""
+
+    upload: Upload
+    position: int
+    started: float
 
 
 class Hold:
     """One request's hold on an upload while its body arrives."""
 
-    __slots__ = ("_body", "refusal")
+    __slots__ = ("__weakref__", "_body", "_observer", "_writer", "call", "refusal", "started", "upload")
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    def __init__(self, body: Body, call: Call, observer: Observer) -> None:
+        self._body, self._observer = body, observer
+        self.call = call
         self.refusal: Refusal | None = None
+        self.upload: Upload | None = None
+        self._writer: Writer | None = None
+        self.started = 0.0
+
+    def receive(self, upload: Upload, writer: Writer) -> None:
+        """The body is about to be received into this upload."""
+        self.upload, self._writer, self.started = upload, writer, time.monotonic()
+
+    @property
+    def position(self) -> int:
+        """How far the upload has come."""
+        return 0 if self._writer is None else self._writer.position
 
     def interrupt(self) -> None:
         """Another request wants the upload."""
+        if self.refusal is None and self.upload is not None:
+            self._observer.upload_interrupted(self.upload.id)
         self.stop(UploadInterrupted())
 
     def stop(self, refusal: Refusal) -> None:
@@ -35,21 +68,26 @@ class Hold:
 class Holds:
     """All holds of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer = NO_OBSERVER) -> None:
         self._holds: set[Hold] = set()
+        self._observer = observer
         self.closing = False
 
-    def begin(self, body: Body) -> Hold:
+    def begin(self, body: Body, call: Call = NO_CALL) -> Hold:
         """A hold, to be ended by `end`. Raises `ServerShutdown` once the server is closing."""
         if self.closing:
             raise ServerShutdown
-        hold = Hold(body)
+        hold = Hold(body, call, self._observer)
         self._holds.add(hold)
         return hold
 
     def end(self, hold: Hold) -> None:
         """The request does not receive any more."""
         self._holds.discard(hold)
+
+    def receiving(self) -> Iterator[Hold]:
+        """Those whose upload is known and whose body is coming in."""
+        return (hold for hold in tuple(self._holds) if hold.upload is not None)
 
     def close(self) -> None:
         """Stop all requests that are receiving a body and refuse new ones."""
