@@ -14,7 +14,7 @@ from typing import Protocol
 
 from tusd_py.protocol.hooks import HookEvent, HookType
 
-__all__ = ["AFFINITY", "Consumer", "EventState", "Outbox", "StoredEvent"]
+__all__ = ["AFFINITY", "Backlog", "Consumer", "EventState", "Outbox", "StoredEvent"]
 
 
 AFFINITY = 5.0
@@ -41,6 +41,14 @@ class StoredEvent:
     due_at: float
     attempts: int = 0
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What a consumer has still to get: how many events, and when the first of them came true (seconds since the epoch)."""
+
+    count: int
+    oldest: float | None
 
 
 class Outbox(Protocol):
@@ -85,6 +93,9 @@ class Outbox(Protocol):
 
     async def next_due(self, consumer: str) -> float | None:
         """When the next event that is not claimed becomes due; None where there is none."""
+
+    async def backlog(self, consumer: str) -> Backlog:
+        """How far a consumer is behind, counting what is claimed."""
 
     async def tidy(self) -> None:
         """Drop delivered events that are old enough, and let go of what died with other processes."""
