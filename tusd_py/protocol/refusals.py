@@ -24,6 +24,7 @@ __all__ = [
     "InvalidDeferLength",
     "InvalidMetadata",
     "InvalidOffset",
+    "InvalidQuery",
     "InvalidUploadLength",
     "LockTimedOut",
     "MalformedBody",
@@ -45,6 +46,7 @@ __all__ = [
     "StorageFull",
     "StorageReadOnly",
     "TerminationRejected",
+    "TooManyStreams",
     "TooManyUploads",
     "TooSlow",
     "TypeNotAllowed",
@@ -355,3 +357,15 @@ class TooSlow(Refusal):
     """the upload is slower than the server allows; what has arrived is kept"""
 
     status, code = 500, "ERR_TOO_SLOW"  # 500: stock clients try again, and resume
+
+
+class InvalidQuery(Refusal):
+    """invalid query"""
+
+    status, code = 400, "ERR_INVALID_QUERY"
+
+
+class TooManyStreams(Refusal):
+    """too many streams of progress are open; try again later"""
+
+    status, code = 503, "ERR_TOO_MANY_STREAMS"
