@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from time import perf_counter
 
 from starlette.types import Receive, Scope, Send
 
 from tusd_py.asgi.downloads import Download
 from tusd_py.asgi.errors import refusal_for
+from tusd_py.asgi.permission import check_metadata, permit
 from tusd_py.asgi.requests import Request
+from tusd_py.asgi.shaping import Head, refused, shaped
+from tusd_py.ports.authorization import Action, Authorizer
+from tusd_py.ports.observer import NO_OBSERVER, Observer
 from tusd_py.protocol import tus1
 from tusd_py.protocol.concat import partial_id
 from tusd_py.protocol.cors import Cors
 from tusd_py.protocol.ids import is_valid_id
-from tusd_py.protocol.refusals import MethodNotAllowed, UploadMissing
+from tusd_py.protocol.refusals import MethodNotAllowed, Refusal, UploadMissing
+from tusd_py.protocol.upload import Upload
 from tusd_py.uploads import Uploads
 
 __all__ = ["TusApp"]
@@ -25,7 +30,6 @@ __all__ = ["TusApp"]
 _log = logging.getLogger("tusd_py.asgi")
 
 _ALWAYS = ((b"tus-resumable", tus1.VERSION), (b"x-content-type-options", b"nosniff"))
-_PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _CLOSE = (b"connection", b"close")
 
 _UNVERSIONED = ("HEAD", "GET")
@@ -34,9 +38,12 @@ _UNVERSIONED = ("HEAD", "GET")
 TIDY_INTERVAL = 3600.0
 """Seconds between two looks for what crashes of other processes have left behind."""
 
-Head = list[tuple[bytes, bytes]]
+DECIDE_INTERVAL = 60.0
+"""Seconds between two looks at events that could not be decided upon when they happened."""
+
 Answer = tuple[int, Head] | Download
 Handler = Callable[[Request, str], Awaitable[Answer]]
+Work = Callable[[], Awaitable[object]]
 
 
 class TusApp:
@@ -44,6 +51,7 @@ class TusApp:
 
     It needs nothing from its host: background work starts with the first request unless `lifespan` or ASGI's lifespan
     events have started it. `network_timeout` bounds, in seconds, the wait for more of a body under other servers than ours.
+    `work` runs beside the requests until the application ends, `closers` are awaited then.
     """
 
     def __init__(
@@ -55,8 +63,13 @@ class TusApp:
         cors: Cors | None = None,
         network_timeout: float = 60.0,
         sweep_interval: float = 60.0,
+        authorizer: Authorizer | None = None,
+        observer: Observer = NO_OBSERVER,
+        work: Sequence[Work] = (),
+        closers: Sequence[Work] = (),
     ) -> None:
         self.uploads = uploads
+        self._authorizer, self._observer, self._work, self._closers = authorizer, observer, work, closers
         self._base, self._behind_proxy, self._cors = base_path, behind_proxy, cors
         self._network_timeout, self._sweep_interval = network_timeout, sweep_interval
         self._background: asyncio.Task[None] | None = None
@@ -79,10 +92,15 @@ class TusApp:
         root = scope.get("root_path", "")
         path = scope["path"]
         relative = path[len(root) :] if path.startswith(root) else path
-        request = Request(scope, receive, root + self._base, self._network_timeout)
         upload_id = relative[len(self._base) :].removesuffix("/")
+        request = Request(
+            scope, receive, root + self._base, self._network_timeout, path=upload_id, behind_proxy=self._behind_proxy
+        )
+        started = perf_counter()
+        self._observer.request_incoming(request)
         extra = list(_ALWAYS)
         body = b""
+        refusal: Refusal | None = None
         try:
             if self._cors is not None:
                 extra += self._cors.answer(request.headers, preflight=request.method == "OPTIONS")
@@ -91,18 +109,21 @@ class TusApp:
             answer = await self._dispatch(request, upload_id)
         except Exception as failure:
             refusal = refusal_for(failure, request.method, path)
-            body = refusal.body.encode()
-            head = [_PLAIN_TEXT, (b"content-length", b"%d" % len(body))]
-            head += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
-            answer = refusal.status, head
+            status, head, body = refused(refusal)
+            answer = status, head
+        else:
+            if request.response is not None and not isinstance(answer, Download):
+                status, head, body = shaped(*answer, request.response)
+                answer = status, head
         if not request.body.complete and scope["http_version"] in ("1.1", "1.0"):
             extra.append(_CLOSE)  # rather than swallow what is left of the body
         if isinstance(answer, Download):
-            await answer.send(request, extra, receive, send)
-            return
-        status, head = answer
-        await send({"type": "http.response.start", "status": status, "headers": head + extra})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            status = await answer.send(request, extra, receive, send)
+        else:
+            status, head = answer
+            await send({"type": "http.response.start", "status": status, "headers": head + extra})
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        self._observer.response_outgoing(request, status, refusal, perf_counter() - started)
 
     async def _dispatch(self, request: Request, upload_id: str) -> Answer:
         method = request.method
@@ -119,30 +140,46 @@ class TusApp:
 
     async def _create(self, request: Request, _: str) -> tuple[int, Head]:
         def find_partial(url: str) -> str:
-            return partial_id(url, request.root, request.hosts(behind_proxy=self._behind_proxy))
+            return partial_id(url, request.root, request.hosts())
 
         policy = self.uploads.policy
-        command = tus1.read_create(request.headers, policy, find_partial)
-        upload = await self.uploads.create(command, request.body)
-        location = request.location(upload.id, behind_proxy=self._behind_proxy)
+        if self._authorizer is None:
+            command = tus1.read_create(request.headers, policy, find_partial)
+        else:
+            decision = await permit(self._authorizer, request.http_request(), Action.CREATE, None)
+            command = tus1.read_create(request.headers, policy, find_partial)
+            check_metadata(decision, command.metadata)
+            request.admit(decision)
+        upload = await self.uploads.create(command, request.body, request)
+        location = request.location(upload.id)
+        if self._authorizer is not None:
+            location += self._authorizer.sign_url(upload).encode()
         return 201, tus1.write_created(upload, location, policy)
 
     async def _append(self, request: Request, upload_id: str) -> tuple[int, Head]:
-        upload = await self.uploads.append(tus1.read_append(request.headers, upload_id), request.body)
+        await self._permit(request, Action.APPEND, upload_id)
+        upload = await self.uploads.append(tus1.read_append(request.headers, upload_id), request.body, request)
         return 204, tus1.write_appended(upload, self.uploads.policy)
 
     async def _describe(self, request: Request, upload_id: str) -> tuple[int, Head]:
-        upload = await self.uploads.describe(upload_id, takeover=b"tus-resumable" in request.headers)
-        return 200, tus1.write_described(
-            upload, self.uploads.policy, partial(request.location, behind_proxy=self._behind_proxy)
-        )
+        await self._permit(request, Action.DESCRIBE, upload_id)
+        upload = await self.uploads.describe(upload_id, request, takeover=b"tus-resumable" in request.headers)
+        return 200, tus1.write_described(upload, self.uploads.policy, request.location)
 
     async def _terminate(self, request: Request, upload_id: str) -> tuple[int, Head]:
-        await self.uploads.terminate(upload_id)
+        await self._permit(request, Action.TERMINATE, upload_id)
+        await self.uploads.terminate(upload_id, request)
         return 204, []
 
     async def _download(self, request: Request, upload_id: str) -> Download:
+        await self._permit(request, Action.DOWNLOAD, upload_id)
         return Download(*await self.uploads.open_content(upload_id))
+
+    async def _permit(self, request: Request, action: Action, upload_id: str) -> None:
+        """Before the body is read and before anybody is disturbed who has the upload."""
+        if self._authorizer is not None:
+            upload: Upload = await self.uploads.look(upload_id)
+            request.admit(await permit(self._authorizer, request.http_request(), action, upload))
 
     # Background work
 
@@ -162,24 +199,30 @@ class TusApp:
             if self._background is not None:
                 self._background.cancel()
                 await asyncio.gather(self._background, return_exceptions=True)
+            for close in self._closers:
+                await self._attempt(close)
             await self.uploads.close()
 
     def _start(self) -> None:
         self._background = asyncio.get_running_loop().create_task(self._run_background(), name="tusd-py background")
 
     async def _run_background(self) -> None:
-        await self._attempt(self.uploads.recover)
         async with asyncio.TaskGroup() as group:
+            for work in self._work:
+                group.create_task(self._attempt(work))
+            for recovery in (self.uploads.recover, self.uploads.recount, self.uploads.decide_events):
+                await self._attempt(recovery)
             group.create_task(self._repeat(self.uploads.tidy, TIDY_INTERVAL))
+            group.create_task(self._repeat(self.uploads.decide_events, DECIDE_INTERVAL))
             if self.uploads.policy.expiry is not None:
                 group.create_task(self._repeat(self.uploads.sweep, self._sweep_interval))
 
-    async def _repeat(self, work: Callable[[], Awaitable[object]], interval: float) -> None:
+    async def _repeat(self, work: Work, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
             await self._attempt(work)
 
-    async def _attempt(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _attempt(self, work: Work) -> None:
         try:
             await work()
         except Exception:  # whatever it was, the next round may go better, and requests don't depend on it

@@ -29,14 +29,15 @@ class Download:
     def __init__(self, upload: Upload, content: Content) -> None:
         self._upload, self._content = upload, content
 
-    async def send(self, request: Request, extra: Head, receive: Receive, send: Send) -> None:
-        """Answer with what the request selects; `extra` goes into the head. A failure on the way cuts the connection."""
+    async def send(self, request: Request, extra: Head, receive: Receive, send: Send) -> int:
+        """Answer with what the request selects, and return the status; `extra` goes into the head. A failure on the way cuts
+        the connection."""
         try:
-            await self._send(request, extra, receive, send)
+            return await self._send(request, extra, receive, send)
         finally:
             await self._content.close()
 
-    async def _send(self, request: Request, extra: Head, receive: Receive, send: Send) -> None:
+    async def _send(self, request: Request, extra: Head, receive: Receive, send: Send) -> int:
         upload, content = self._upload, self._content
         etag = b'"%s-%s"' % (upload.id.encode(), content.version.encode()) if upload.finished else None
         selection = select(request.headers, content.size, etag, content.modified if upload.finished else None)
@@ -54,6 +55,7 @@ class Download:
             response = StreamingResponse(_pieces(content, selection), status_code=selection.status)
             response.raw_headers = head
             await response(request.scope, receive, send)
+        return selection.status
 
 
 def _head(upload: Upload, content: Content, selection: Selection, etag: bytes | None) -> Head:

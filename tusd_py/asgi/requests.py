@@ -7,7 +7,11 @@ from typing import Any
 from starlette.types import Receive, Scope
 
 from tusd_py.asgi.body import AsgiBody
+from tusd_py.ports.authorization import Decision
+from tusd_py.ports.call import Claim
+from tusd_py.protocol.exchange import HttpRequest, HttpResponse
 from tusd_py.protocol.headers import Headers, body_length, collect_headers
+from tusd_py.protocol.hook_messages import go_canonical
 from tusd_py.protocol.location import known_hosts, origin
 
 __all__ = ["BODY_EXTENSION", "Request"]
@@ -16,13 +20,30 @@ BODY_EXTENSION = "tusd_py.body"
 """Our transport puts the request's `Body` into `scope["extensions"]` under this name."""
 
 
+MAX_REQUEST_ID = 36
+"""Characters of X-Request-ID that are kept: those of a UUID, as in tusd."""
+
+
 class Request:
-    """One HTTP request. `method` is the overriding one where there is an override (C11 to C14)."""
+    """One HTTP request, and the `Call` behind a use case. `method` is the overriding one where there is an override (C11 to
+    C14); `path` is the part below `root`. `behind_proxy` says that what a proxy tells about the client counts."""
 
-    __slots__ = ("_root", "body", "headers", "method", "scope")
+    __slots__ = (
+        "_behind_proxy", "_facts", "_root", "any_owner", "body", "claim", "headers", "max_size", "method", "owner", "path",
+        "response", "scope",
+    )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, root: str, timeout: float) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, root: str, timeout: float, *, path: str = "", behind_proxy: bool = False
+    ) -> None:
         self.scope = scope
+        self.path, self._behind_proxy = path, behind_proxy
+        self.owner: str | None = None
+        self.any_owner = False
+        self.max_size: int | None = None
+        self.claim: Claim | None = None
+        self.response: HttpResponse | None = None
+        self._facts: HttpRequest | None = None
         # a Body with `complete`: whether nothing of it is left on the connection
         self.body: Any = (scope.get("extensions") or {}).get(BODY_EXTENSION)
         pairs = scope["headers"]
@@ -37,14 +58,64 @@ class Request:
             self.method = override.decode("latin-1").strip().upper()
         self._root = root
 
-    def location(self, upload_id: str, *, behind_proxy: bool) -> bytes:
+    def admit(self, decision: Decision) -> None:
+        """Remember what authorisation has found about who asks."""
+        self.owner, self.any_owner = decision.owner, decision.any_owner
+        self.max_size, self.claim = decision.max_size, decision.claim
+
+    @property
+    def name(self) -> str:
+        return self.method
+
+    @property
+    def request_id(self) -> str:
+        value = self.headers.get(b"x-request-id")
+        return value.decode("latin-1")[:MAX_REQUEST_ID] if value else ""
+
+    @property
+    def client(self) -> str:
+        """The address that the request came from; behind a proxy, the one that the proxy has seen, which it puts last."""
+        forwarded = self.headers.get(b"x-forwarded-for") if self._behind_proxy else None
+        if forwarded:
+            return forwarded.rpartition(b",")[2].strip().decode("latin-1")
+        peer = self.scope.get("client")
+        return peer[0] if peer else ""
+
+    def http_request(self) -> HttpRequest:
+        if self._facts is None:
+            self._facts = self._collect_facts()
+        return self._facts
+
+    def _collect_facts(self) -> HttpRequest:
+        scope = self.scope
+        headers: dict[str, tuple[str, ...]] = {}
+        for name, value in scope["headers"]:
+            key = go_canonical(name)
+            if name in self.headers:  # else it is a trailer
+                headers[key] = (*headers.get(key, ()), value.decode("latin-1"))
+        uri = scope.get("raw_path") or scope["path"].encode()
+        if query := scope.get("query_string"):
+            uri += b"?" + query
+        peer = scope.get("client")
+        return HttpRequest(
+            method=scope["method"],
+            uri=uri.decode("latin-1"),
+            remote_addr=_address(peer) if peer else "",
+            headers=headers,
+            scope=scope,
+        )
+
+    def location(self, upload_id: str) -> bytes:
         """The absolute URL of an upload."""
-        here = origin(self.headers, self.scope["scheme"].encode(), self._host(), behind_proxy=behind_proxy)
+        here = origin(self.headers, self.scope["scheme"].encode(), self._host(), behind_proxy=self._behind_proxy)
         return here + (self._root + upload_id).encode()
 
-    def hosts(self, *, behind_proxy: bool) -> frozenset[str]:
+    def url_of(self, upload_id: str) -> str:
+        return self.location(upload_id).decode("latin-1")
+
+    def hosts(self) -> frozenset[str]:
         """Hosts under which the client may know us."""
-        return known_hosts(self.headers, self._host(), behind_proxy=behind_proxy)
+        return known_hosts(self.headers, self._host(), behind_proxy=self._behind_proxy)
 
     @property
     def root(self) -> str:
@@ -57,6 +128,12 @@ class Request:
             return host
         server = self.scope.get("server")  # HTTP/1.0 knows no Host
         return b"%s:%d" % (server[0].encode(), server[1]) if server and server[1] else b"localhost"
+
+
+def _address(peer: tuple[str, int]) -> str:
+    """As Go writes it."""
+    host, port = peer
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _early_trailers(headers: Headers) -> dict[bytes, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from tusd_py.ports.clock import Clock, system_clock
 from tusd_py.ports.failures import UploadExists, UploadNotFound
@@ -22,6 +22,9 @@ class MemoryInfoStore:
 
     def __repr__(self) -> str:
         return f"<MemoryInfoStore {len(self._records)} records>"
+
+    def place(self, upload_id: str) -> Mapping[str, str]:
+        return {}
 
     async def create(self, upload: Upload) -> None:
         if upload.id in self._records:

@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
 from tusd_py.fs.errors import translate
@@ -73,6 +73,9 @@ class TusdDirectory:
 
     def __repr__(self) -> str:
         return f"<TusdDirectory {self._root!r}>"
+
+    def place(self, upload_id: str) -> Mapping[str, str]:
+        return {"InfoPath": info_path(self._root, upload_id)}
 
     async def create(self, upload: Upload) -> None:
         """Add a record, before the file that its bytes are in: until that is there, there is no upload to be read.

@@ -16,23 +16,28 @@ Claim = Callable[[], Awaitable[Callable[[], Awaitable[None]]]]
 class Call(Protocol):
     """One request on its way through the use cases. Used by one task at a time."""
 
-    owner: str | None
-    """Who asks, as authorisation has found; None where nobody was asked to show who they are."""
+    @property
+    def owner(self) -> str | None:
+        """Who asks, as authorisation has found; None where nobody was asked to show who they are."""
 
-    any_owner: bool
-    """Whether the caller may use what belongs to others, as authorisation has found."""
+    @property
+    def any_owner(self) -> bool:
+        """Whether the caller may use what belongs to others, as authorisation has found."""
 
-    max_size: int | None
-    """Largest upload that this caller may create, in bytes; None is no limit of the caller's own."""
+    @property
+    def max_size(self) -> int | None:
+        """Largest upload that this caller may create, in bytes; None is no limit of the caller's own."""
 
-    claim: Claim | None
-    """Uses up a permission that can be used once; None where there is nothing to use up."""
+    @property
+    def claim(self) -> Claim | None:
+        """Uses up a permission that can be used once; None where there is nothing to use up."""
 
     response: HttpResponse | None
     """What hooks want of the answer; None where they said nothing."""
 
-    request_id: str
-    """The client's X-Request-ID, cut to 36 characters; empty where there is none (tusd's log does the same)."""
+    @property
+    def request_id(self) -> str:
+        """The client's X-Request-ID, cut to 36 characters; empty where there is none (tusd's log does the same)."""
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from tusd_py.protocol.upload import Upload
@@ -13,6 +13,9 @@ __all__ = ["InfoStore"]
 class InfoStore(Protocol):
     """Records by id. An upload's record is there as a whole, old or new, whatever happens. `create` comes before the place for
     the bytes: until both are there, there is no such upload."""
+
+    def place(self, upload_id: str) -> Mapping[str, str]:
+        """What `Upload.storage` says of where the record is, for those who are told about an upload. Makes nothing."""
 
     async def create(self, upload: Upload) -> None:
         """Add a record. Raises `UploadExists`, `OutOfSpace`, `StorageFailure`; then there is no new record."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from time import monotonic, perf_counter
@@ -224,9 +224,11 @@ class Uploads:
         """Finish what a crash has left undone. Called once at start; serving need not wait for it."""
         await self.tidy()
         await self._assembler.recover()
+
+    async def recount(self) -> None:
+        """Make the account of room that limits are judged by true again. Called once at start, too."""
         if self._limiter is not None:
             await self._limiter.recover()
-        await self.decide_events()
 
     async def decide_events(self) -> None:
         """See what has become of events that a crash, or a full disk, has left undecided."""
@@ -304,11 +306,15 @@ class Uploads:
             partials=command.partials,
             concat=command.concat,
             active_at=self._clock(),
-            storage=self._data.place(upload_id),
+            storage=self._place(upload_id),
             owner=call.owner,
             max_size=call.max_size,
             held=self._gates.finish,
         )
+
+    def _place(self, upload_id: str, path: str | None = None) -> Mapping[str, str]:
+        where = self._data.place(upload_id, path)
+        return where if self._announcer is None else {**self._info.place(upload_id), **where}
 
     async def _changed(self, upload: Upload, changes: FileInfoChanges) -> Upload:
         """The upload to be, as the pre-create hook wants it. Raises `HookFailed` for a path that can't be."""
@@ -319,7 +325,7 @@ class Uploads:
         if changes.id or changes.path:
             upload_id = changes.id or upload.id
             try:
-                upload = upload.evolve(id=upload_id, storage=self._data.place(upload_id, changes.path))
+                upload = upload.evolve(id=upload_id, storage=self._place(upload_id, changes.path))
             except StorageFailure:
                 raise HookFailed(f"the pre-create hook chose the path {changes.path!r}, which can't hold an upload") from None
         return upload
