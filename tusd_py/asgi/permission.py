@@ -17,7 +17,7 @@ __all__ = ["AUTHORIZATION_TIMEOUT", "check_metadata", "may_touch", "permit"]
 _log = logging.getLogger("tusd_py.asgi")
 
 AUTHORIZATION_TIMEOUT = 10.0
-"""Seconds that an authorizer may think about a request: long enough for a slow database, shorter than proxies and clients wait."""
+"""Seconds that an authorizer may think about a request: enough for a slow database, less than proxies and clients wait."""
 
 _BY_STATUS: dict[int, type[Refusal]] = {401: Unauthorized, 403: Forbidden, 404: UploadMissing}
 
@@ -25,14 +25,15 @@ _BY_STATUS: dict[int, type[Refusal]] = {401: Unauthorized, 403: Forbidden, 404: 
 async def permit(authorizer: Authorizer, request: HttpRequest, action: Action, upload: Upload | None) -> Decision:
     """The decision that allows the request. `upload` is None for CREATE and LIST.
 
-    Raises `Unauthorized`, `Forbidden`, or `UploadMissing`: an upload of somebody else is as good as none. `AuthorizationFailed`
-    if the authorizer fails or takes longer than `AUTHORIZATION_TIMEOUT`; what it raised is for the log alone.
+    Raises `Unauthorized`, `Forbidden` (also for an upload of somebody else) or `UploadMissing`, as the authorizer says. Raises
+    `AuthorizationFailed` if the authorizer fails or takes longer than `AUTHORIZATION_TIMEOUT`; what it raised is for the log
+    alone.
     """
     decision = await _ask(authorizer, request, action, upload)
     if not decision.allowed:
         raise _BY_STATUS.get(decision.status, Forbidden)(decision.message, headers=decision.headers)
     if upload is not None and not may_touch(decision, upload):
-        raise UploadMissing
+        raise Forbidden("this upload belongs to somebody else")
     return decision
 
 

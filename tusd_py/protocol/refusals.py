@@ -13,6 +13,7 @@ from tusd_py.protocol.exchange import HttpResponse
 
 __all__ = [
     "AmbiguousUploadLength",
+    "AuthorizationFailed",
     "ChecksumMismatch",
     "ConcatenationUnsupported",
     "FinishRejected",
@@ -327,6 +328,12 @@ class Forbidden(Refusal):
     """not allowed"""
 
     status, code = 403, "ERR_FORBIDDEN"
+
+
+class AuthorizationFailed(Refusal):
+    """permission can't be checked just now"""
+
+    status, code = 500, "ERR_INTERNAL_SERVER_ERROR"
 
 
 class QuotaExceeded(Refusal):
