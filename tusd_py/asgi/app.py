@@ -38,9 +38,6 @@ _UNVERSIONED = ("HEAD", "GET")
 TIDY_INTERVAL = 3600.0
 """Seconds between two looks for what crashes of other processes have left behind."""
 
-DECIDE_INTERVAL = 60.0
-"""Seconds between two looks at events that could not be decided upon when they happened."""
-
 Answer = tuple[int, Head] | Download
 Handler = Callable[[Request, str], Awaitable[Answer]]
 Work = Callable[[], Awaitable[object]]
@@ -210,10 +207,8 @@ class TusApp:
         async with asyncio.TaskGroup() as group:
             for work in self._work:
                 group.create_task(self._attempt(work))
-            for recovery in (self.uploads.recover, self.uploads.recount, self.uploads.decide_events):
-                await self._attempt(recovery)
+            await self._attempt(self.uploads.recover)
             group.create_task(self._repeat(self.uploads.tidy, TIDY_INTERVAL))
-            group.create_task(self._repeat(self.uploads.decide_events, DECIDE_INTERVAL))
             if self.uploads.policy.expiry is not None:
                 group.create_task(self._repeat(self.uploads.sweep, self._sweep_interval))
 
