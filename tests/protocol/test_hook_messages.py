@@ -204,7 +204,7 @@ def test_answers_that_make_no_sense_are_refused(text: str, message: str) -> None
 @given(st.binary(max_size=60) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.dictionaries(
-        st.sampled_from("HTTPResponse Header Body StatusCode ChangeFileInfo MetaData Storage Path ID".split()),
+        st.sampled_from(["HTTPResponse", "Header", "Body", "StatusCode", "ChangeFileInfo", "MetaData", "Path", "ID"]),
         inner, max_size=4,
     ) | st.lists(inner, max_size=2),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
