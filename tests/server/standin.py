@@ -1,7 +1,8 @@
 """A program that runs the server around an application of its own, whose paths do what no upload does on demand.
 
 `ServerProcess(..., prefix=STANDIN)` starts it: everything up to `tusd_py` is taken off the command line. $STANDIN breaks the
-start: `dies` ends each process as it builds the application, `disk` and `defect` make the application's start raise.
+start: `dies` ends each process as it builds the application, `disk` and `defect` make the application's start raise. The file
+`hold` in the upload directory holds it up while it is there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 import types
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -84,6 +86,8 @@ class Service:
 def build(settings: Any) -> Service:
     if os.environ.get("STANDIN") == "dies":
         os._exit(9)
+    while (settings.upload_dir / "hold").exists():
+        time.sleep(0.01)
     return Service(settings.upload_dir)
 
 

@@ -5,38 +5,51 @@ Light to import: the web server and the event loop are imported by the process t
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tusd_py.observability.logs import configure, timestamp
 from tusd_py.server.errors import StartError
+from tusd_py.server.inheritance import ACTIVATED, Inheritance, Predecessor, inherit
 from tusd_py.server.listeners import Listeners, listen
+from tusd_py.server.notify import Notifier
 from tusd_py.server.preparation import prepare_upload_dir, raise_file_limit
+from tusd_py.server.succession import RESTART_SIGNAL, Succession
 from tusd_py.server.supervisor import supervise
 from tusd_py.settings import Settings
 
+if TYPE_CHECKING:
+    import ssl
+
 __all__ = ["StartError", "run"]
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, RESTART_SIGNAL)
 
 
 def run(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status. What keeps the server from starting is a sentence on stderr, and 1."""
     configure(settings.log_format, verbose=settings.verbose)
     # A signal that comes before somebody listens to signals waits for them, instead of ending the process halfway.
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    inherited = Inheritance()
     try:
-        return _run(settings)
+        inherited = inherit(os.environ)
+        return _run(settings, inherited)
     except StartError as error:
         print(f"tusd-py: {error}", file=sys.stderr, flush=True)
+        if inherited.predecessor is not None:
+            inherited.predecessor.failed(str(error))
         return 1
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, inherited: Inheritance) -> int:
     tls = None
     if settings.tls:
         from tusd_py.server.tls import server_context
@@ -44,32 +57,60 @@ def _run(settings: Settings) -> int:
         tls = server_context(settings)
     raise_file_limit()
     prepare_upload_dir(settings)
-    with listen(settings) as listeners:
-        _announce_settings(settings)
+    predecessor = inherited.predecessor
+    notifier = Notifier.of(os.environ, successor=predecessor is not None)
+    kept, keeper = _keeping(predecessor)
+    with listen(settings, inherited) as listeners:
+        _announce_settings(settings, listeners)
 
         def ready() -> None:
             _announce_url(settings, listeners)
+            if predecessor is None:
+                notifier.ready()
+            else:
+                predecessor.ready(kept=bool(inherited.sockets) and listeners.address == inherited.address)
 
-        if settings.workers == 1:
-            from tusd_py.server.process import serve
+        status = _serve(settings, tls, Succession(listeners, notifier, keeper), ready)
+    if kept is not None and listeners.handed_over:
+        from tusd_py.server.keeper import keep
 
-            return serve(settings, listeners.take(0), tls, ready)
-
-        def work(index: int, worker_ready: Callable[[], None]) -> int:
-            from tusd_py.server.process import serve
-
-            return serve(settings, listeners.take(index), tls, worker_ready, worker=True)
-
-        return supervise(settings.workers, work, ready=ready, stopping=listeners.close, stop_timeout=settings.shutdown_timeout)
+        return keep(kept)
+    return status
 
 
-def _announce_settings(settings: Settings) -> None:
+def _keeping(predecessor: Predecessor | None) -> tuple[socket.socket | None, socket.socket | None]:
+    """Where process 1 hears who leads, and where leaders say so."""
+    if predecessor is not None:
+        return None, predecessor.keeper
+    if os.getpid() != 1:
+        return None, None
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _serve(settings: Settings, tls: ssl.SSLContext | None, succession: Succession, ready: Callable[[], None]) -> int:
+    listeners = succession.listeners
+    if settings.workers == 1:
+        from tusd_py.server.process import serve
+
+        return serve(settings, listeners.take(0), tls, ready, succession)
+
+    def work(index: int, worker_ready: Callable[[], None]) -> int:
+        from tusd_py.server.process import serve
+
+        return serve(settings, listeners.take(index), tls, worker_ready)
+
+    return supervise(settings.workers, work, ready=ready, succession=succession, stop_timeout=settings.shutdown_timeout)
+
+
+def _announce_settings(settings: Settings, listeners: Listeners) -> None:
     """tusd's own lines, in tusd's words and order."""
     if not settings.show_startup_logs:
         return
     _print(f"Using '{settings.upload_dir}' as directory storage.")
     _print(f"Using {settings.max_size / 1024 / 1024:.2f}MB as maximum size.")
-    if settings.unix_sock is not None:
+    if listeners.address == ACTIVATED:
+        _print(f"Using {listeners.shown} as address to listen, as systemd has opened it.")
+    elif settings.unix_sock is not None:
         _print(f"Using {settings.unix_sock} as socket to listen.")
     else:
         _print(f"Using {settings.host}:{settings.port} as address to listen.")

@@ -1,4 +1,4 @@
-"""The sockets that clients connect to, bound before any process is forked."""
+"""The sockets that clients connect to: bound, or inherited, before any process is forked."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import errno
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tusd_py.server.errors import StartError, reason
+from tusd_py.server.inheritance import ACTIVATED, Inheritance
 from tusd_py.settings import Settings
 
-__all__ = ["BACKLOG", "Listeners", "listen"]
+__all__ = ["BACKLOG", "Listeners", "listen", "wanted_address"]
 
 # How many connections may wait to be accepted; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048
@@ -23,50 +24,103 @@ _WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
 
 class Listeners:
-    """One socket for each process, or one for all on a UNIX socket. `port` is the real one, None on a UNIX socket."""
+    """The sockets of all processes: some for each, or all for all where they are `shared` (UNIX sockets, systemd's).
 
-    def __init__(self, sockets: list[socket.socket], port: int | None) -> None:
-        self._sockets, self.port = sockets, port
+    `port` is the real one, None without a TCP port. `address` says what the sockets are, for a successor that asks whether
+    they are what its own settings want.
+    """
+
+    def __init__(self, sockets: list[socket.socket], address: str, *, count: int, shared: bool) -> None:
+        self._sockets, self.address = sockets, address
+        self._count, self._shared = count, shared
+        self.port: int | None = next((one.getsockname()[1] for one in sockets if one.family != socket.AF_UNIX), None)
+        self.handed_over = False
+        self._file: tuple[Path, tuple[int, int, int]] | None = None
 
     def __repr__(self) -> str:
-        return f"<Listeners port={self.port} sockets={len(self._sockets)}>"
+        return f"<Listeners address={self.address} sockets={len(self._sockets)}>"
 
-    def take(self, index: int) -> socket.socket:
-        """The socket of the process with this index. Those of the others are closed here: call it after the fork."""
-        mine = self._sockets[index % len(self._sockets)]
+    @property
+    def shown(self) -> str:
+        """Where they listen, for the log."""
+        return ", ".join(_shown(one.getsockname()) for one in self._sockets)
+
+    def filenos(self) -> list[int]:
+        return [one.fileno() for one in self._sockets]
+
+    def take(self, index: int) -> list[socket.socket]:
+        """The sockets of the process with this index. Those of the others are closed here: call it after the fork."""
+        mine = self._sockets if self._shared else self._sockets[index :: self._count]
         for other in self._sockets:
-            if other is not mine:
+            if other not in mine:
                 other.close()
         return mine
+
+    def own_file(self, path: Path) -> None:
+        """See to it that the UNIX socket's file is removed at the end, unless somebody else's has taken its place."""
+        with suppress(OSError):  # somebody has removed it already
+            self._file = (path, _identity(path))
+
+    def hand_over(self, *, kept: bool) -> None:
+        """Another process is in charge; with `kept` it listens on these very sockets."""
+        self.handed_over = True
+        if kept:
+            self._file = None
 
     def close(self) -> None:
         for one in self._sockets:
             one.close()
 
+    def end(self) -> None:
+        self.close()
+        if self._file is not None:
+            _remove_own(*self._file)
+
+
+def wanted_address(settings: Settings) -> str:
+    """What the settings ask for, as `Listeners.address`."""
+    return f"unix:{settings.unix_sock}" if settings.unix_sock is not None else f"tcp:{_joined(settings.host, settings.port)}"
+
 
 @contextmanager
-def listen(settings: Settings) -> Iterator[Listeners]:
-    """Bind what the settings ask for; a UNIX socket's file is removed at the end. Raises `StartError`."""
-    if settings.unix_sock is not None:
-        with _unix_socket(settings.unix_sock) as one:
-            yield Listeners([one], None)
-        return
-    listeners = _tcp_sockets(settings.host, settings.port, settings.workers)
+def listen(settings: Settings, inherited: Inheritance) -> Iterator[Listeners]:
+    """Bind what the settings ask for, or go on with what was inherited; a UNIX socket's file is removed at the end.
+
+    Inherited sockets that the settings do not ask for any more are closed. Raises `StartError`.
+    """
+    listeners = _listeners(settings, inherited)
     try:
         yield listeners
     finally:
-        listeners.close()
+        listeners.end()
 
 
-def _tcp_sockets(host: str, port: int, count: int) -> Listeners:
+def _listeners(settings: Settings, inherited: Inheritance) -> Listeners:
+    address, count = wanted_address(settings), settings.workers
+    given = list(inherited.sockets)
+    if given and inherited.address == ACTIVATED:
+        return Listeners(given, ACTIVATED, count=count, shared=True)
+    if inherited.address != address:
+        for one in given:
+            one.close()
+        given = []
+    if settings.unix_sock is not None:
+        listeners = Listeners(given or [_unix_socket(settings.unix_sock)], address, count=count, shared=True)
+        listeners.own_file(settings.unix_sock)
+        return listeners
+    return Listeners(_tcp_sockets(given, settings.host, settings.port, count), address, count=count, shared=False)
+
+
+def _tcp_sockets(given: list[socket.socket], host: str, port: int, count: int) -> list[socket.socket]:
+    """At least one for each process. More than that, where there were more processes before, are all kept: connections wait."""
     try:
-        first = _bound(host, port)
-        real_port = first.getsockname()[1]
-        if count == 1:
-            return Listeners([first], real_port)
-        # The first was bound without SO_REUSEPORT, or it would share the port with somebody else's server unnoticed.
-        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        return Listeners([first, *(_bound(host, real_port, shared=True) for _ in range(count - 1))], real_port)
+        sockets = given or [_bound(host, port)]
+        real_port = sockets[0].getsockname()[1]
+        if len(sockets) < count:
+            # The first was bound without SO_REUSEPORT, or it would share the port with somebody else's server unnoticed.
+            sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        missing = range(len(sockets), count)
+        return [*sockets, *(_bound(host, real_port, shared=True) for _ in missing)]
     except (OSError, UnicodeError) as error:
         why = _WHY.get(error.errno or 0, reason(error)) if isinstance(error, OSError) else "expected a host name or an address"
         raise StartError(f"cannot listen on {_joined(host, port)}: {why}") from None
@@ -117,23 +171,24 @@ def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@contextmanager
-def _unix_socket(path: Path) -> Iterator[socket.socket]:
+def _shown(name: Any) -> str:
+    """A socket's own name: a path, or a host and a port."""
+    if isinstance(name, tuple):
+        return _joined(name[0], name[1])
+    return name.decode(errors="replace").replace("\0", "@") if isinstance(name, bytes) else str(name)
+
+
+def _unix_socket(path: Path) -> socket.socket:
     _remove_stale(path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         one.bind(str(path))
         # At once: whoever sees the file expects to be able to connect.
         one.listen(BACKLOG)
-        made = _identity(path)
     except OSError as error:
         one.close()
         raise StartError(f"cannot listen on the UNIX socket {path}: {reason(error)}") from None
-    try:
-        yield one
-    finally:
-        one.close()
-        _remove_own(path, made)
+    return one
 
 
 def _remove_stale(path: Path) -> None:
@@ -163,8 +218,6 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 def _remove_own(path: Path, made: tuple[int, int, int]) -> None:
     """Remove the socket's file, unless somebody has put another in its place."""
-    try:
+    with suppress(OSError):  # gone already
         if _identity(path) == made:
             path.unlink()
-    except OSError:
-        pass  # gone already

@@ -17,14 +17,17 @@ import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
+from weakref import WeakSet
 
 import uvicorn
 
 from tusd_py.observability.logs import log_event
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.server.errors import StartError
-from tusd_py.server.listeners import BACKLOG
+from tusd_py.server.succession import RESTART_SIGNAL, Succession
+from tusd_py.server.supervisor import LET_GO_SIGNAL
+from tusd_py.server.web import StartFailure, noting_handshakes, uvicorn_config
 from tusd_py.settings import Settings
 
 __all__ = ["Application", "ServingProcess", "serve"]
@@ -36,6 +39,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long requests that were cut may take to clean up behind themselves, and the application to close its files.
 CUT_GRACE = 2.0
 CLOSE_GRACE = 10.0
+
+# How often a process that was replaced looks whether it is still needed.
+RETIRED_POLL = 0.05
 
 # Connections that only have to flush their last answer: there is nothing to wait on but time.
 FLUSH_POLL = 0.005
@@ -59,18 +65,25 @@ class Application(Protocol):
 
 
 def serve(
-    settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None], *, worker: bool = False
+    settings: Settings,
+    sockets: list[socket.socket],
+    tls: ssl.SSLContext | None,
+    ready: Callable[[], None],
+    succession: Succession | None = None,
 ) -> int:
-    """Serve on this socket until told to stop; returns the exit status. `ready` is called once connections are accepted."""
+    """Serve on these sockets until told to stop or replaced; returns the exit status.
+
+    `ready` is called once connections are accepted. A process without `succession` is a worker, and its supervisor's business.
+    """
     # A thread that comes back from a system call must not wait Python's usual 5 ms while the loop is busy: what it has to say
     # (synced, the next mebibyte is there) is what requests are waiting for.
     sys.setswitchinterval(SWITCH_INTERVAL)
     service = _build(settings)
-    config = _config(settings, service.app, tls)
-    server = ServingProcess(config, service, settings.shutdown_timeout, ready, worker=worker)
+    config = uvicorn_config(settings, service.app, tls)
+    server = ServingProcess(config, service, settings.shutdown_timeout, ready, succession)
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(server.serve([listener]))
+            runner.run(server.serve(sockets))
             if server.server_state.tasks:
                 # Something ignores its cancellation. The runner would wait for it for ever.
                 _exit_now(0)
@@ -88,74 +101,76 @@ def _build(settings: Settings) -> Application:
         raise StartError(f"cannot use the upload directory {settings.upload_dir}: {error}") from None
 
 
-def _config(settings: Settings, app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
-    from tusd_py.transport import http_protocol
-
-    return uvicorn.Config(
-        app,
-        loop="auto",  # uvloop if there is one
-        http=http_protocol(network_timeout=settings.network_timeout),
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # -behind-proxy is about upload URLs, not about client addresses
-        server_header=False,
-        workers=1,  # else uvicorn would believe $WEB_CONCURRENCY
-        backlog=BACKLOG,
-        timeout_keep_alive=cast(int, settings.network_timeout),  # a delay for call_later: fractions are fine
-        ssl_context_factory=(lambda _config, _default: tls) if tls else None,
-    )
-
-
-class _StartFailure(logging.Filter):
-    """Keeps why the application did not start. uvicorn only logs it, with a traceback, and raises SystemExit.
-
-    A broken disk or a missing permission is told in a sentence; anything else is a defect, and its traceback is logged.
-    """
-
-    sentence = "the application did not start: see the log"
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, OSError | StorageFailure):
-            self.sentence = f"the application did not start: {error}"
-            return False
-        return not record.getMessage().startswith("Application startup failed")
-
-
 class ServingProcess(uvicorn.Server):
-    """uvicorn's server, stopping as tusd does.
+    """uvicorn's server, stopping as tusd does, and replaced without a gap.
 
-    A `worker` leaves the second signal to its supervisor: what is sent to the whole group reaches it from there once more.
+    A worker (no `succession`) leaves the second signal to its supervisor: what is sent to the whole group reaches it from there
+    once more.
     """
 
     def __init__(
-        self, config: uvicorn.Config, service: Application, shutdown_timeout: float, ready: Callable[[], None], *, worker: bool
+        self,
+        config: uvicorn.Config,
+        service: Application,
+        shutdown_timeout: float,
+        ready: Callable[[], None],
+        succession: Succession | None,
     ) -> None:
         super().__init__(config)
-        self._service, self._shutdown_timeout, self._ready, self._worker = service, shutdown_timeout, ready, worker
-        self._stop = asyncio.Event()
-        self.start_failure = _StartFailure()
+        self._service, self._shutdown_timeout, self._ready = service, shutdown_timeout, ready
+        self._succession = succession
+        self._stop, self._woken = asyncio.Event(), asyncio.Event()
+        self._replaced = False
+        self._replacing: asyncio.Task[None] | None = None
+        self._handshaking: WeakSet[asyncio.Protocol] = WeakSet()
+        self.start_failure = StartFailure()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_stop_signal)
+        if self._succession is None:
+            loop.add_signal_handler(LET_GO_SIGNAL, self._let_go)
+            loop.add_signal_handler(RESTART_SIGNAL, lambda: None)  # its supervisor's business, however it came here
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (LET_GO_SIGNAL, RESTART_SIGNAL))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         await self._serve(sockets)
+        if self._replaced and self._succession is not None and self._succession.keeper is not None:
+            # Somebody may take over who has to hear all of them (`tusd_py.server.keeper`).
+            signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, RESTART_SIGNAL))
 
-    def _on_signal(self) -> None:
-        if self.should_exit and not self._worker:
+    def _on_stop_signal(self) -> None:
+        if self._stop.is_set() and self._succession is not None:
             log_event(log, logging.WARNING, "ShutdownForced")
             _exit_now(1)
         self.should_exit = True
         self._stop.set()
+        self._woken.set()
+
+    def _on_restart_signal(self) -> None:
+        if self.should_exit or self._replacing is not None:
+            log_event(log, logging.WARNING, "RestartIgnored", reason="stopping" if self.should_exit else "restarting already")
+            return
+        self._replacing = asyncio.get_running_loop().create_task(self._replace())
+
+    async def _replace(self) -> None:
+        assert self._succession is not None
+        try:
+            if await self._succession.replace():
+                self._let_go()
+        finally:
+            self._replacing = None
+
+    def _let_go(self) -> None:
+        """Another process listens now: accept nothing more, and let what runs here end."""
+        self._replaced = self.should_exit = True
+        self._woken.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         uvicorn_log = logging.getLogger("uvicorn.error")
         uvicorn_log.addFilter(self.start_failure)
+        if self.config.is_ssl:
+            self.config.http_protocol_class = noting_handshakes(self.config.http_protocol_class, self._handshaking)
         try:
             await super().startup(sockets)
         finally:
@@ -164,11 +179,18 @@ class ServingProcess(uvicorn.Server):
         gc.collect()
         gc.freeze()
         self._ready()
+        if self._succession is not None:
+            asyncio.get_running_loop().add_signal_handler(RESTART_SIGNAL, self._on_restart_signal)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (RESTART_SIGNAL,))
 
     async def main_loop(self) -> None:
+        notifier = None if self._succession is None else self._succession.notifier
+        interval = min(DATE_INTERVAL, (notifier and notifier.interval) or DATE_INTERVAL)
         while not await self.on_tick(DATE_TICK):
+            if notifier is not None:
+                notifier.alive()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), DATE_INTERVAL)
+                await asyncio.wait_for(self._woken.wait(), interval)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log_event(log, logging.INFO, "ShutdownStarted", connections=len(self.server_state.connections))
@@ -176,13 +198,39 @@ class ServingProcess(uvicorn.Server):
             server.close()
         for one in sockets or []:
             one.close()
+        grace = self._shutdown_timeout
+        if self._replaced:
+            grace = CUT_GRACE if await self._outlasted() else grace
+        else:
+            self._announce_stop()
         self._service.begin_shutdown()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        if not await self._drained(self._shutdown_timeout):
+        if not await self._drained(grace):
             await self._cut()
         await self._close_application()
         log_event(log, logging.INFO, "ShutdownComplete")
+
+    def _announce_stop(self) -> None:
+        if self._replacing is not None:
+            self._replacing.cancel()
+        if self._succession is not None:
+            self._succession.notifier.stopping()
+
+    async def _outlasted(self) -> bool:
+        """Let requests and connections of a replaced process end by themselves; false if it is told to stop meanwhile."""
+        loop, state = asyncio.get_running_loop(), self.server_state
+        deadline = loop.time() + self._shutdown_timeout
+        retire = getattr(self.config.http_protocol_class, "retire", None)
+        if retire is not None:  # uvicorn's own classes know no such thing
+            retire(list(state.connections))
+        while (left := deadline - loop.time()) > 0 and not self._stop.is_set():
+            # First of all: what was accepted last is no connection yet.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), min(RETIRED_POLL, left))
+            if not (state.tasks or state.connections or self._handshaking):
+                break
+        return not self._stop.is_set()
 
     async def _drained(self, timeout: float) -> bool:
         """Whether all requests have ended and all connections are closed, before the timeout."""

@@ -19,15 +19,19 @@ from types import FrameType
 
 from tusd_py.observability.logs import log_event
 from tusd_py.server.errors import StartError
+from tusd_py.server.succession import RESTART_SIGNAL, START_TIMEOUT, Succession, Successor, Verdict
 
-__all__ = ["Work", "supervise"]
+__all__ = ["LET_GO_SIGNAL", "Work", "supervise"]
 
 log = logging.getLogger("tusd_py.server")
 
 # Serves as the process with this index, calls the function when it accepts connections, and returns its exit status.
 Work = Callable[[int, Callable[[], None]], int]
 
-WATCHED = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
+WATCHED = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, RESTART_SIGNAL)
+
+# Tells a worker that another process listens now. Not the signal to restart: that may be sent to a whole group.
+LET_GO_SIGNAL = signal.SIGUSR1
 
 # A worker that lived for less than this counts as one that did not start.
 MIN_LIFE = 1.0
@@ -45,12 +49,12 @@ _PID = struct.Struct("=i")
 _PR_SET_PDEATHSIG = 1
 
 
-def supervise(count: int, work: Work, *, ready: Callable[[], None], stopping: Callable[[], None], stop_timeout: float) -> int:
-    """Keep `count` workers running until told to stop; returns the exit status.
+def supervise(count: int, work: Work, *, ready: Callable[[], None], succession: Succession, stop_timeout: float) -> int:
+    """Keep `count` workers running until told to stop or replaced; returns the exit status.
 
-    `ready` is called once, when every worker accepts connections; `stopping` when no more connections are wanted.
+    `ready` is called once, when every worker accepts connections.
     """
-    supervisor = _Supervisor(count, work, ready, stopping, stop_timeout + STOP_MARGIN)
+    supervisor = _Supervisor(count, work, ready, succession, stop_timeout + STOP_MARGIN)
     with _WakeUp() as wake_up:
         return supervisor.run(wake_up)
 
@@ -79,10 +83,8 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 
 
 class _Supervisor:
-    def __init__(
-        self, count: int, work: Work, ready: Callable[[], None], stopping: Callable[[], None], stop_limit: float
-    ) -> None:
-        self._work, self._announce, self._stopping, self._stop_limit = work, ready, stopping, stop_limit
+    def __init__(self, count: int, work: Work, ready: Callable[[], None], succession: Succession, stop_limit: float) -> None:
+        self._work, self._announce, self._succession, self._stop_limit = work, ready, succession, stop_limit
         self._count = count
         self._workers: dict[int, tuple[int, float]] = {}  # pid: index, when it was forked
         self._ready: set[int] = set()
@@ -90,6 +92,8 @@ class _Supervisor:
         self._failed_starts = 0
         self._announced = False
         self._stop_deadline: float | None = None
+        self._told_to_stop = self._restart_wanted = False
+        self._successor: tuple[Successor, float] | None = None  # and until when it has to be ready
         self._status = 0
 
     def __repr__(self) -> str:
@@ -100,8 +104,10 @@ class _Supervisor:
         try:
             while self._stop_deadline is None or self._workers:
                 self._fork_due()
-                readable, _, _ = select.select([wake_up.reader, self._ready_reader], [], [], self._patience())
+                readable, _, _ = select.select(self._watched(wake_up), [], [], self._patience())
+                self._succession.notifier.alive()
                 self._note_ready(readable)
+                self._hear_successor()
                 if wake_up.reader in readable:
                     self._on_signals(os.read(wake_up.reader, 4096))
                 self._enforce_stop()
@@ -110,10 +116,19 @@ class _Supervisor:
             os.close(self._ready_writer)
         return self._status
 
+    def _watched(self, wake_up: _WakeUp) -> list[int]:
+        successor = [] if self._successor is None else [self._successor[0].channel.fileno()]
+        return [wake_up.reader, self._ready_reader, *successor]
+
     def _patience(self) -> float | None:
         """Seconds until something is due; None: wait for a signal."""
+        now = time.monotonic()
         moments = list(self._due.values()) if self._stop_deadline is None else [self._stop_deadline]
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        if self._successor is not None:
+            moments.append(self._successor[1])
+        if self._succession.notifier.interval is not None:
+            moments.append(now + self._succession.notifier.interval)
+        return max(0.0, min(moments) - now) if moments else None
 
     # Starting
 
@@ -126,13 +141,13 @@ class _Supervisor:
     def _fork(self, index: int) -> int:
         parent = os.getpid()
         # Signals that reach the child before it has handlers of its own wait until then.
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*WATCHED, LET_GO_SIGNAL))
         try:
             pid = os.fork()
             if pid == 0:
                 self._be_worker(index, parent)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (*WATCHED, LET_GO_SIGNAL))
         return pid
 
     def _be_worker(self, index: int, parent: int) -> None:
@@ -167,6 +182,8 @@ class _Supervisor:
         if not self._announced and len(self._ready) >= self._count and self._stop_deadline is None:
             self._announced = True
             self._announce()
+            if self._restart_wanted:
+                self._restart()
 
     # Dying and stopping
 
@@ -175,7 +192,10 @@ class _Supervisor:
         for number in sorted(numbers, key=lambda number: number == signal.SIGCHLD):
             if number == signal.SIGCHLD:
                 self._reap()
-            elif self._stop_deadline is None:
+            elif number == RESTART_SIGNAL:
+                self._restart()
+            elif not self._told_to_stop:
+                self._told_to_stop = True
                 self._stop()
             else:
                 log_event(log, logging.WARNING, "ShutdownForced")
@@ -216,9 +236,43 @@ class _Supervisor:
         self._status = 1
 
     def _stop(self) -> None:
+        if self._successor is not None:
+            self._successor[0].signal(signal.SIGTERM)
+            self._successor = None
+        if not self._succession.listeners.handed_over:
+            self._succession.notifier.stopping()
+        self._end_workers(signal.SIGTERM)
+
+    def _end_workers(self, number: signal.Signals) -> None:
+        self._due.clear()
         self._stop_deadline = time.monotonic() + self._stop_limit
-        self._stopping()
-        self._signal_all(signal.SIGTERM)
+        self._succession.listeners.close()
+        self._signal_all(number)
+
+    # Being replaced
+
+    def _restart(self) -> None:
+        if not self._announced:  # a signal that came early waits, as it does in a process of its own
+            self._restart_wanted = True
+        elif self._stop_deadline is not None or self._successor is not None:
+            log_event(log, logging.WARNING, "RestartIgnored", reason="stopping or restarting already")
+        elif (successor := self._succession.start()) is not None:
+            self._successor = (successor, time.monotonic() + START_TIMEOUT)
+
+    def _hear_successor(self) -> None:
+        if self._successor is None:
+            return
+        successor, deadline = self._successor
+        verdict = successor.read()
+        if verdict is None and time.monotonic() >= deadline:
+            verdict = Verdict(False, reason=f"it was not ready after {START_TIMEOUT:.0f} s")
+            successor.signal(signal.SIGKILL)
+        if verdict is None:
+            return
+        successor.channel.close()
+        self._successor = None
+        if self._succession.conclude(successor.pid, verdict):
+            self._end_workers(LET_GO_SIGNAL)
 
     def _enforce_stop(self) -> None:
         if self._workers and self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:

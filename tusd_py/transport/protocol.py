@@ -9,6 +9,7 @@ caps the head, sends 1xx responses, and keeps trailers apart from headers. It le
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
 
@@ -52,6 +53,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     """One connection: a head at a time, then its body, then its response, then the next head."""
 
     network_timeout: ClassVar[float] = 60.0
+    _retiring: ClassVar[bool] = False
 
     flow: Flow  # type: ignore[assignment]
 
@@ -69,6 +71,17 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     def configure(cls, *, network_timeout: float) -> type[UploadProtocol]:
         """This class with its timeout, in seconds, set: between two pieces of a head or a body, and between requests."""
         return cast("type[UploadProtocol]", type(cls.__name__, (cls,), {"network_timeout": network_timeout}))
+
+    @classmethod
+    def retire(cls, connections: Iterable[object]) -> None:
+        """Another process takes over: these connections, and those that are being made, get one more answer each.
+
+        An idle connection is not closed, since its next request may be on the way already; that one's answer says `close`.
+        """
+        cls._retiring = True
+        for one in connections:
+            if isinstance(one, cls) and one._cycle is not None and not one._cycle.response_started:
+                one._cycle.keep_alive = False
 
     # What the event loop tells
 
@@ -277,7 +290,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             body,
             default_headers=self.server_state.default_headers,
             expects_continue=facts.expects_continue and not framing.finished,
-            keep_alive=scope["http_version"] != "1.0" and facts.keep_alive,
+            keep_alive=scope["http_version"] != "1.0" and facts.keep_alive and not self._retiring,
             network_timeout=self.network_timeout,
             on_response=self._response_complete,
         )
