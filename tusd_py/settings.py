@@ -26,6 +26,7 @@ FILES = "File storage options"
 PROCESSES = "Process options"
 LOGGING = "Logging options"
 TIMEOUTS = "Timeout options"
+AUTHORIZATION = "Authorisation options"
 
 
 class SettingsError(ValueError):
@@ -85,6 +86,9 @@ class Settings:
         0.0, "duration", PROTOCOL, "Unfinished uploads expire this long after their last byte; 0 means never.", ours=True
     )
     expiry_sweep_interval: float = _setting(60.0, "duration", PROTOCOL, "How often expired uploads are looked for.", ours=True)
+    status_interval: float = _setting(
+        1.0, "duration", PROTOCOL, "How often those who watch uploads are told of progress; 100ms at least.", ours=True
+    )
 
     disable_cors: bool = _setting(False, "bool", CORS, "Send no CORS headers and do not look at Origin.")
     cors_allow_origin: re.Pattern[str] = _setting(
@@ -132,6 +136,37 @@ class Settings:
     )
     request_completion_timeout: float = _setting(
         10.0, "duration", TIMEOUTS, "Without effect: what has arrived is stored, however long that takes."
+    )
+
+    auth_tokens: Path | None = _setting(
+        None, "path", AUTHORIZATION, "File of bearer tokens: a token, its owner and possibly actions on each line.", ours=True
+    )
+    auth_jwt_keys: Path | None = _setting(
+        None, "path", AUTHORIZATION, "JWKS file with the keys that JWTs are signed with.", ours=True
+    )
+    auth_jwt_secret: Path | None = _setting(
+        None, "path", AUTHORIZATION, "Secret file with the keys of JWTs that are signed by HMAC.", ours=True
+    )
+    auth_jwt_issuer: str = _setting("", "text", AUTHORIZATION, "What JWTs must have as issuer (iss); empty is any.", ours=True)
+    auth_jwt_audience: str = _setting(
+        "", "text", AUTHORIZATION, "What JWTs must have among their audience (aud); empty is none.", ours=True
+    )
+    auth_jwt_owner_claim: str = _setting("sub", "text", AUTHORIZATION, "The claim of a JWT that says whose it is.", ours=True)
+    auth_intents: Path | None = _setting(
+        None, "path", AUTHORIZATION, "Secret file with the keys that upload intents are signed with.", ours=True
+    )
+    auth_python: str = _setting("", "text", AUTHORIZATION, "Python function that decides, as module:function.", ours=True)
+    url_capabilities: bool = _setting(
+        False, "bool", AUTHORIZATION, "Give out upload URLs that are themselves the permission to go on uploading.", ours=True
+    )
+    auth_url_secret: Path | None = _setting(
+        None, "path", AUTHORIZATION, "Secret file for -url-capabilities; unless given, that of -auth-intents.", ours=True
+    )
+    url_capability_actions: str = _setting(
+        "append,describe,terminate", "text", AUTHORIZATION, "What such a URL allows; download may be added.", ours=True
+    )
+    url_capability_lifetime: float = _setting(
+        0.0, "duration", AUTHORIZATION, "How long such a URL is valid; 0 means as long as the upload is there.", ours=True
     )
 
     def __post_init__(self) -> None:
@@ -189,7 +224,23 @@ def _objections(settings: Settings) -> Iterator[str]:
         yield f"-base-path is {settings.base_path!r}: expected a path such as /files/, without query or fragment"
     if settings.expiry and not settings.expiry_sweep_interval:
         yield "-expiry-sweep-interval is 0: expected a duration such as 1m while -expiry is set"
+    yield from _objections_to_authorization(settings)
+    if 0 <= settings.status_interval < 0.1:
+        yield "-status-interval is too short: expected a duration of 100ms or more"
     yield from _negative_durations(settings)
+
+
+def _objections_to_authorization(settings: Settings) -> Iterator[str]:
+    jwt = settings.auth_jwt_keys or settings.auth_jwt_secret
+    others = settings.auth_tokens or jwt or settings.auth_python
+    if (settings.auth_jwt_issuer or settings.auth_jwt_audience) and not jwt:
+        yield "-auth-jwt-issuer and -auth-jwt-audience are for JWTs: expected -auth-jwt-keys or -auth-jwt-secret with them"
+    if settings.url_capabilities and not (settings.auth_url_secret or settings.auth_intents):
+        yield "-url-capabilities is given without a secret: expected -auth-url-secret or -auth-intents with it"
+    if settings.url_capabilities and not (others or settings.auth_intents):
+        yield "-url-capabilities lets nobody create uploads: expected one of the -auth-... settings with it"
+    if settings.auth_intents and not (others or settings.url_capabilities):
+        yield "-auth-intents lets nobody send bytes to what was created: expected -url-capabilities with it"
 
 
 def _negative_durations(settings: Settings) -> Iterator[str]:

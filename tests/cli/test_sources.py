@@ -30,6 +30,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "metadata-strict": ("true", True),
     "expiry": ("24h", 86400.0),
     "expiry-sweep-interval": ("5m", 300.0),
+    "status-interval": ("250ms", 0.25),
     "disable-cors": ("true", True),
     "cors-allow-origin": ("example", re.compile("example", re.ASCII)),
     "cors-allow-credentials": ("true", True),
@@ -52,8 +53,27 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "shutdown-timeout": ("0", 0.0),
     "acquire-lock-timeout": ("500ms", 0.5),
     "request-completion-timeout": ("1.5s", 1.5),
+    "auth-tokens": ("tokens", Path("tokens")),
+    "auth-jwt-keys": ("/etc/jwks.json", Path("/etc/jwks.json")),
+    "auth-jwt-secret": ("secret", Path("secret")),
+    "auth-jwt-issuer": ("https://id.example", "https://id.example"),
+    "auth-jwt-audience": ("uploads", "uploads"),
+    "auth-jwt-owner-claim": ("email", "email"),
+    "auth-intents": ("secret", Path("secret")),
+    "auth-python": ("ours.uploads:authorize", "ours.uploads:authorize"),
+    "url-capabilities": ("true", True),
+    "auth-url-secret": ("secret", Path("secret")),
+    "url-capability-actions": ("append", "append"),
+    "url-capability-lifetime": ("24h", 86400.0),
 }
-PAIRED = {"tls-certificate": "tls-key", "tls-key": "tls-certificate"}
+PAIRED = {
+    "tls-certificate": "tls-key",
+    "tls-key": "tls-certificate",
+    "auth-jwt-issuer": "auth-jwt-secret",
+    "auth-jwt-audience": "auth-jwt-secret",
+    "auth-intents": "url-capabilities",
+    "url-capabilities": "auth-intents",
+}
 SETTABLE = [setting for setting in described() if setting.name != "enable_h2c"]
 
 
@@ -68,7 +88,8 @@ def test_every_setting_from_every_source(setting: Setting, tmp_path: Path) -> No
     texts = {one: SAMPLES[one.flag][0] for one in names}
     file = tmp_path / "config.toml"
     file.write_text(
-        "".join(f'{one.flag} = "{texts[one]}"\n' for one in names if one.kind not in ("bool", "int")) + native(setting, value)
+        "".join(f'{one.flag} = "{texts[one]}"\n' for one in names if one.kind not in ("bool", "int"))
+        + "".join(native(one, SAMPLES[one.flag][1]) for one in names)
     )
     loaded = [
         load([f"-{one.flag}={texts[one]}" for one in names], {}),
@@ -165,6 +186,8 @@ def test_settings_that_make_no_sense(argument: str, message: str) -> None:
 def test_expiry_needs_a_sweep() -> None:
     with pytest.raises(SettingsError, match="expiry-sweep-interval"):
         load(["-expiry=1h", "-expiry-sweep-interval=0"], {})
+    with pytest.raises(SettingsError, match="status-interval"):
+        load(["-status-interval=99ms"], {})
 
 
 def test_a_negative_duration_cannot_be_built() -> None:

@@ -7,7 +7,7 @@ offset, which in tusd's directory grows while bytes come in, and when the last b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -114,5 +114,5 @@ def progress_of(source: ProgressSource, upload: Upload, now: float, monotonic: f
     """How far the upload with this record has come."""
     for running in source.running():
         if running.upload.id == upload.id:
-            return of_running(Running(upload, max(running.position, upload.offset), running.started), now, monotonic)
+            return replace(of_running(running, now, monotonic), upload=upload)
     return of_record(upload, now)
