@@ -64,7 +64,7 @@ class WatchedFile(Generic[T]):
     def __init__(
         self, path: Path, parse: Callable[[bytes], T], *, secret: bool = True, interval: float = CHECK_INTERVAL
     ) -> None:
-        self.path, self._parse, self._secret, self._interval = path, parse, secret, interval
+        self.path, self._parse, self._secret, self._interval = path.absolute(), parse, secret, interval
         self._looking: asyncio.Future[None] | None = None
         self._complaint = ""
         self._looked_at = time.monotonic()
