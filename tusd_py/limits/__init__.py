@@ -1,1 +1,1 @@
-"""How much may be stored and begun. Adapters of `tusd_py.ports.limits`."""
+"""An account of uploads: how much is stored, what is still to come, who creates how fast. What is allowed is `rules`'s."""
