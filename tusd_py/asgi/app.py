@@ -15,6 +15,8 @@ from tusd_py.asgi.errors import refusal_for
 from tusd_py.asgi.permission import check_metadata, permit
 from tusd_py.asgi.requests import Request
 from tusd_py.asgi.shaping import Head, refused, shaped
+from tusd_py.asgi.sse import EventStream
+from tusd_py.asgi.status import Page, StatusPages
 from tusd_py.ports.authorization import Action, Authorizer
 from tusd_py.ports.observer import NO_OBSERVER, Observer
 from tusd_py.protocol import tus1
@@ -38,7 +40,7 @@ _UNVERSIONED = ("HEAD", "GET")
 TIDY_INTERVAL = 3600.0
 """Seconds between two looks for what crashes of other processes have left behind."""
 
-Answer = tuple[int, Head] | Download
+Answer = tuple[int, Head] | Download | Page | EventStream
 Handler = Callable[[Request, str], Awaitable[Answer]]
 Work = Callable[[], Awaitable[object]]
 
@@ -48,7 +50,8 @@ class TusApp:
 
     It needs nothing from its host: background work starts with the first request unless `lifespan` or ASGI's lifespan
     events have started it. `network_timeout` bounds, in seconds, the wait for more of a body under other servers than ours.
-    `work` runs beside the requests until the application ends, `closers` are awaited then.
+    `work` runs beside the requests until the application ends, `closers` are awaited then. Who watches uploads is told of
+    progress every `status_interval` seconds.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class TusApp:
         cors: Cors | None = None,
         network_timeout: float = 60.0,
         sweep_interval: float = 60.0,
+        status_interval: float = 1.0,
         authorizer: Authorizer | None = None,
         observer: Observer = NO_OBSERVER,
         work: Sequence[Work] = (),
@@ -70,6 +74,7 @@ class TusApp:
         self._base, self._behind_proxy, self._cors = base_path, behind_proxy, cors
         self._network_timeout, self._sweep_interval = network_timeout, sweep_interval
         self._background: asyncio.Task[None] | None = None
+        self._status = StatusPages(uploads, authorizer, status_interval)
         policy = uploads.policy
         self._creation: dict[str, Handler] = {"POST": self._create}
         self._upload: dict[str, Handler] = {"HEAD": self._describe, "PATCH": self._append}
@@ -109,12 +114,12 @@ class TusApp:
             status, head, body = refused(refusal)
             answer = status, head
         else:
-            if request.response is not None and not isinstance(answer, Download):
+            if request.response is not None and isinstance(answer, tuple):
                 status, head, body = shaped(*answer, request.response)
                 answer = status, head
         if not request.body.complete and scope["http_version"] in ("1.1", "1.0"):
             extra.append(_CLOSE)  # rather than swallow what is left of the body
-        if isinstance(answer, Download):
+        if not isinstance(answer, tuple):
             status = await answer.send(request, extra, receive, send)
         else:
             status, head = answer
@@ -126,6 +131,8 @@ class TusApp:
         method = request.method
         if method == "OPTIONS":
             return 200, [*tus1.options_head(self.uploads.policy), (b"content-length", b"0")]
+        if upload_id.startswith("."):
+            return await self._status.answer(request, upload_id)
         handlers = self._upload if upload_id else self._creation
         handler = handlers.get(method)
         if handler is None:
@@ -181,8 +188,9 @@ class TusApp:
     # Background work
 
     def begin_shutdown(self) -> None:
-        """Stop every request that is receiving a body, keeping what it has; they are answered 503."""
+        """Stop every request that is receiving a body, keeping what it has; they are answered 503. Streams of progress end."""
         self.uploads.begin_shutdown()
+        self._status.begin_shutdown()
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -192,7 +200,7 @@ class TusApp:
         try:
             yield
         finally:
-            self.uploads.begin_shutdown()
+            self.begin_shutdown()
             if self._background is not None:
                 self._background.cancel()
                 await asyncio.gather(self._background, return_exceptions=True)
