@@ -5,7 +5,8 @@ An adapter's test file subclasses a suite and overrides its fixture. Needs pytes
 
 from tusd_py.testing.datastore_suite import DataStoreSuite
 from tusd_py.testing.infostore_suite import InfoStoreSuite
+from tusd_py.testing.limiter_suite import LimiterSuite
 from tusd_py.testing.locker_suite import LockerSuite
 from tusd_py.testing.outbox_suite import OutboxSuite
 
-__all__ = ["DataStoreSuite", "InfoStoreSuite", "LockerSuite", "OutboxSuite"]
+__all__ = ["DataStoreSuite", "InfoStoreSuite", "LimiterSuite", "LockerSuite", "OutboxSuite"]
