@@ -15,7 +15,9 @@ import time
 from datetime import datetime
 from typing import Any, Literal, TextIO
 
-__all__ = ["configure", "log_event", "timestamp"]
+from tusd_py.observability.line_writer import LineWriter
+
+__all__ = ["configure", "divert", "flush", "log_event", "quoted", "timestamp"]
 
 # slog's names; the others are the same.
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
@@ -23,7 +25,7 @@ _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 
 def configure(form: Literal["text", "json"], *, verbose: bool, stream: TextIO | None = None) -> None:
     """Send the log to `stream` (stdout, as tusd does). Other libraries are heard from WARNING on."""
-    handler = logging.StreamHandler(sys.stdout if stream is None else stream)
+    handler = _LogHandler(sys.stdout if stream is None else stream)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -31,6 +33,22 @@ def configure(form: Literal["text", "json"], *, verbose: bool, stream: TextIO | 
     logging.getLogger("tusd_py").setLevel(logging.DEBUG if verbose else logging.INFO)
     # A reader of our output that has gone away is no reason to print a traceback for every request.
     logging.raiseExceptions = False
+
+
+def divert(writer: LineWriter | None) -> None:
+    """From now on, what `configure` has set up puts its lines among this writer's, so that all are in order. None undoes it."""
+    for handler in _our_handlers():
+        handler.writer = writer
+
+
+def flush() -> None:
+    """Write what is queued: for a process that is about to end without Python's own end."""
+    for handler in _our_handlers():
+        handler.flush()
+
+
+def _our_handlers() -> list[_LogHandler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _LogHandler)]
 
 
 def log_event(
@@ -63,6 +81,29 @@ def _level(record: logging.LogRecord) -> str:
     return _LEVELS.get(record.levelname, record.levelname)
 
 
+class _LogHandler(logging.StreamHandler[TextIO]):
+    """Writes to its stream, or among the lines of a writer if there is one. Python's `logging` flushes it at exit."""
+
+    writer: LineWriter | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.writer is None:
+            super().emit(record)
+            return
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self.writer.put(f"{line}\n")
+        self.writer.hurry()
+
+    def flush(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()
+        super().flush()
+
+
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         pairs = [f" {key}={_text_value(value)}" for key, value in _content(record).items()]
@@ -81,10 +122,16 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _text_value(value: object) -> str:
+    """A value as the text form shows it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
-    # slog quotes what is empty, has blanks, quotes or = in it, or cannot be printed.
-    if text and text.isprintable() and not any(character in text for character in ' "='):
+    return quoted(str(value))
+
+
+def quoted(text: str) -> str:
+    """A text as the text form shows it: slog quotes what is empty, has blanks, quotes or = in it, or cannot be printed."""
+    if text.isalnum() and text.isascii():
+        return text
+    if text and text.isprintable() and " " not in text and '"' not in text and "=" not in text:
         return text
     return json.dumps(text)
