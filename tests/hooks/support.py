@@ -46,15 +46,15 @@ ANSWERS = {
     "reject": HookAnswer(reject_upload=True),
     "reject with an answer": HookAnswer(
         reject_upload=True,
-        response=HttpResponse(status=403, body="no <b>ünïcode</b>\n", headers={"X-Why": "because", "Content-Type": "text/html"}),
+        response=HttpResponse(status=403, body="no <b>ünïcode</b>\n", headers={"X-Why": "so", "Content-Type": "text/html"}),
     ),
     "keep": HookAnswer(reject_termination=True),
     "stop": HookAnswer(stop_upload=True, response=HttpResponse(status=402)),
-    "amend": HookAnswer(changes=FileInfoChanges(id="proj/x-1", metadata={"k": b"v", "\u00fc": "w\u00e4rt".encode()}, path="sub/x.bin")),
+    "amend": HookAnswer(changes=FileInfoChanges(id="proj/x-1", metadata={"k": b"v", "ü": "wärt".encode()}, path="sub/x.bin")),
     "erase": HookAnswer(changes=FileInfoChanges(metadata={})),
     "rename": HookAnswer(changes=FileInfoChanges(id="other")),
     "shape": HookAnswer(response=HttpResponse(body="done", headers={"X-Text": "gr\u00c3\u00bcn"})),
-}  # fmt: skip
+}
 
 every_answer = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 

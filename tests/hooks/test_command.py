@@ -66,7 +66,7 @@ async def test_it_is_told_in_tusds_json_and_environment(tmp_path: Path, monkeypa
     environment = (tmp_path / "environment").read_text().splitlines()
     assert {"TUS_ID=cd8e", "TUS_SIZE=11", "TUS_OFFSET=4", "FROM_OUTSIDE=x"} <= set(environment)
     assert not [line for line in environment if line.startswith("TUS_EVENT_ID=")]
-    assert (tmp_path / "where").read_text().strip() == str(tmp_path.resolve())
+    assert Path((tmp_path / "where").read_text().strip()).samefile(tmp_path)  # noqa: ASYNC240
 
 
 async def test_events_have_an_id_and_deferred_lengths_are_zero(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_a_call_cancelled_at_any_moment_leaves_no_process(tmp_path: Path, 
 
 def _leads_to(link: Path, target: Path) -> bool:
     try:
-        return os.readlink(link) == str(target.resolve())
+        return os.readlink(link) == os.path.realpath(target)
     except OSError:
         return False
 
