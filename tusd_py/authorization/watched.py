@@ -41,12 +41,15 @@ class UnusableFile(ValueError):
 def read_file(path: Path) -> tuple[bytes, os.stat_result]:
     """The bytes of a regular file, and its state before they were read. Blocks. Raises `UnusableFile`."""
     try:
-        # O_NONBLOCK: a named pipe would wait for its writer
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            found = os.fstat(file.fileno())
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a named pipe would wait for its writer
+        try:
+            found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise UnusableFile(f"{path} is not a regular file")
-            data = file.read(MAX_FILE + 1)
+            with open(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_FILE + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise UnusableFile(f"cannot read {path}: {error.strerror}") from None
     if len(data) > MAX_FILE:
