@@ -27,6 +27,7 @@ PROCESSES = "Process options"
 LOGGING = "Logging options"
 TIMEOUTS = "Timeout options"
 AUTHORIZATION = "Authorisation options"
+EVENTS = "Event options"
 
 
 class SettingsError(ValueError):
@@ -169,6 +170,26 @@ class Settings:
         0.0, "duration", AUTHORIZATION, "How long such a URL is valid; 0 means as long as the upload is there.", ours=True
     )
 
+    events: Literal["durable", "fire-and-forget"] = _setting(
+        "durable",
+        "choice",
+        EVENTS,
+        "Whether events for hooks survive the server and are delivered at least once, or are tried once.",
+        choices=("durable", "fire-and-forget"),
+        ours=True,
+    )
+    events_max_attempts: int = _setting(20, "int", EVENTS, "Attempts to deliver an event before it is given up.", ours=True)
+    events_backoff: float = _setting(
+        1.0, "duration", EVENTS, "Pause after the first failed attempt; it doubles with each further one.", ours=True
+    )
+    events_max_backoff: float = _setting(600.0, "duration", EVENTS, "Longest pause between two attempts.", ours=True)
+    events_retention: float = _setting(
+        86400.0, "duration", EVENTS, "How long delivered events are kept to be replayed; 0 means not at all.", ours=True
+    )
+    events_concurrency: int = _setting(
+        16, "int", EVENTS, "Events that are delivered at once, per worker and receiver; one at a time per upload.", ours=True
+    )
+
     def __post_init__(self) -> None:
         for name, value in _normalised(self):
             object.__setattr__(self, name, value)
@@ -227,7 +248,19 @@ def _objections(settings: Settings) -> Iterator[str]:
     yield from _objections_to_authorization(settings)
     if 0 <= settings.status_interval < 0.1:
         yield "-status-interval is too short: expected a duration of 100ms or more"
+    yield from _objections_to_events(settings)
     yield from _negative_durations(settings)
+
+
+def _objections_to_events(settings: Settings) -> Iterator[str]:
+    if settings.events_max_attempts < 1:
+        yield f"-events-max-attempts is {settings.events_max_attempts}: expected a number from 1"
+    if not 1 <= settings.events_concurrency <= MAX_CONCURRENCY:
+        yield f"-events-concurrency is {settings.events_concurrency}: expected a number from 1 to {MAX_CONCURRENCY}"
+    if settings.events_backoff == 0:
+        yield "-events-backoff is 0: expected a duration such as 1s, since a receiver that fails at once would get no rest"
+    if 0 <= settings.events_max_backoff < settings.events_backoff:
+        yield "-events-max-backoff is shorter than -events-backoff: expected a longer duration"
 
 
 def _objections_to_authorization(settings: Settings) -> Iterator[str]:
@@ -248,6 +281,9 @@ def _negative_durations(settings: Settings) -> Iterator[str]:
         if one.kind == "duration" and getattr(settings, one.name) < 0:
             yield f"-{one.flag} is negative: expected a duration such as 10s"
 
+
+# Each delivery may be a connection or a process.
+MAX_CONCURRENCY = 1000
 
 # More processes than any machine has cores for are a slip of the finger; each takes memory.
 MAX_WORKERS = 256

@@ -65,6 +65,12 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "auth-url-secret": ("secret", Path("secret")),
     "url-capability-actions": ("append", "append"),
     "url-capability-lifetime": ("24h", 86400.0),
+    "events": ("fire-and-forget", "fire-and-forget"),
+    "events-max-attempts": ("3", 3),
+    "events-backoff": ("100ms", 0.1),
+    "events-max-backoff": ("1h", 3600.0),
+    "events-retention": ("0", 0.0),
+    "events-concurrency": ("4", 4),
 }
 PAIRED = {
     "tls-certificate": "tls-key",
