@@ -63,17 +63,19 @@ class EventStream:
             await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEAD + extra})
             leaving = asyncio.ensure_future(_until_gone(receive))
             writing = asyncio.ensure_future(self._write(send))
+            closing = asyncio.ensure_future(self._watch.wait_closed())
+            tasks = (leaving, writing, closing)
             try:
-                await asyncio.wait((leaving, writing), timeout=MAX_AGE, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, timeout=MAX_AGE, return_when=asyncio.FIRST_COMPLETED)
                 self._watch.close()
                 if not leaving.done():
                     await asyncio.wait((writing,), timeout=FLUSH)
                 if writing.done():
                     writing.result()
             finally:
-                for task in (leaving, writing):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(leaving, writing, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             self._watchers.close(self._watch)
         return 200

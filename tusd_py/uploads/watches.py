@@ -47,8 +47,7 @@ class Watch:
     def __init__(self, subject: Subject, since: float) -> None:
         self.subject, self.since = subject, since - CLOCK_SLACK
         self._pending: dict[str, Progress] = {}
-        self._news = asyncio.Event()
-        self.closed = False
+        self._news, self._closed = asyncio.Event(), asyncio.Event()
 
     def put(self, progress: Progress) -> None:
         """Something new; it takes the place of what has not been taken of the same upload."""
@@ -59,15 +58,19 @@ class Watch:
 
     def close(self) -> None:
         """No more will come."""
-        self.closed = True
+        self._closed.set()
         self._news.set()
+
+    async def wait_closed(self) -> None:
+        """Return once it is closed, whoever has closed it."""
+        await self._closed.wait()
 
     async def take(self, timeout: float) -> list[Progress] | None:
         """What is new, as soon as there is something; nothing after `timeout` seconds; None once it is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._news.wait()
-        if self.closed:
+        if self._closed.is_set():
             return None
         self._news.clear()
         taken, self._pending = list(self._pending.values()), {}
