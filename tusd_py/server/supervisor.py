@@ -15,11 +15,11 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from tusd_py.observability.logs import log_event
 from tusd_py.server.errors import StartError
 from tusd_py.server.succession import RESTART_SIGNAL, START_TIMEOUT, Succession, Successor, Verdict
+from tusd_py.server.wake_up import WakeUp
 
 __all__ = ["LET_GO_SIGNAL", "Work", "supervise"]
 
@@ -55,31 +55,8 @@ def supervise(count: int, work: Work, *, ready: Callable[[], None], succession: 
     `ready` is called once, when every worker accepts connections.
     """
     supervisor = _Supervisor(count, work, ready, succession, stop_timeout + STOP_MARGIN)
-    with _WakeUp() as wake_up:
+    with WakeUp(WATCHED) as wake_up:
         return supervisor.run(wake_up)
-
-
-class _WakeUp:
-    """Makes signals readable: their numbers arrive on a descriptor that `select` can wait for together with others."""
-
-    def __enter__(self) -> _WakeUp:
-        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._handlers = {number: signal.signal(number, _noted) for number in WATCHED}
-        self._fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-        signal.set_wakeup_fd(self._fd)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        os.close(self.reader)
-        os.close(self._writer)
-
-
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """A handler there must be, or the number would not be written."""
 
 
 class _Supervisor:
@@ -99,13 +76,14 @@ class _Supervisor:
     def __repr__(self) -> str:
         return f"<Supervisor workers={len(self._workers)}/{self._count} ready={len(self._ready)} status={self._status}>"
 
-    def run(self, wake_up: _WakeUp) -> int:
+    def run(self, wake_up: WakeUp) -> int:
         self._ready_reader, self._ready_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             while self._stop_deadline is None or self._workers:
                 self._fork_due()
                 readable, _, _ = select.select(self._watched(wake_up), [], [], self._patience())
-                self._succession.notifier.alive()
+                if self._announced and self._stop_deadline is None:  # else systemd hears, or expects, somebody else
+                    self._succession.notifier.alive()
                 self._note_ready(readable)
                 self._hear_successor()
                 if wake_up.reader in readable:
@@ -116,7 +94,7 @@ class _Supervisor:
             os.close(self._ready_writer)
         return self._status
 
-    def _watched(self, wake_up: _WakeUp) -> list[int]:
+    def _watched(self, wake_up: WakeUp) -> list[int]:
         successor = [] if self._successor is None else [self._successor[0].channel.fileno()]
         return [wake_up.reader, self._ready_reader, *successor]
 
