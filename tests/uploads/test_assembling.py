@@ -26,13 +26,13 @@ from tusd_py.protocol.upload import Upload
 from tusd_py.testing.bodies import ScriptedBody
 from tusd_py.uploads import Durability, Uploads
 from tusd_py.uploads import assembling as assembling_module
-from tusd_py.uploads import service as service_module
+from tusd_py.uploads import creating as creating_module
 
 
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for that does not end by itself in these tests: a POST waits until its final is put together."""
-    monkeypatch.setattr(service_module, "ASSEMBLY_WAIT", 30.0)
+    monkeypatch.setattr(creating_module, "ASSEMBLY_WAIT", 30.0)
 
 
 async def part(world: World, upload_id: str, data: bytes = b"", length: int | None = -1) -> str:
@@ -167,7 +167,7 @@ class Gate:
 
 @pytest.fixture
 async def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    monkeypatch.setattr(service_module, "ASSEMBLY_WAIT", 0.0)
+    monkeypatch.setattr(creating_module, "ASSEMBLY_WAIT", 0.0)
     await part(world, "a", b"0123")
     await part(world, "b", b"45")
     return Gate(world)

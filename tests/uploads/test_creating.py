@@ -28,7 +28,7 @@ from tusd_py.protocol.refusals import (
 from tusd_py.protocol.rules import Policy
 from tusd_py.testing.bodies import ScriptedBody
 from tusd_py.uploads import Durability
-from tusd_py.uploads.service import random_id
+from tusd_py.uploads.creating import random_id
 
 
 def claim(data: bytes) -> Claim:

@@ -15,16 +15,15 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from tusd_py.ports.clock import Clock
-from tusd_py.ports.datastore import Content, DataStore
+from tusd_py.ports.datastore import Content
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
-from tusd_py.ports.infostore import InfoStore
-from tusd_py.ports.locker import Lease, Locker
+from tusd_py.ports.locker import Lease
 from tusd_py.protocol.refusals import FinishRejected
-from tusd_py.protocol.rules import Policy, concatenated_length, is_expired
+from tusd_py.protocol.rules import concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.finishing import Finisher
 from tusd_py.uploads.joining import JoinedContent
+from tusd_py.uploads.parts import Parts
 
 __all__ = ["IN_ONE_GO", "Assembler"]
 
@@ -40,19 +39,10 @@ IN_ONE_GO = 50
 class Assembler:
     """Settles final uploads of one process. Not for use by several event loops."""
 
-    def __init__(
-        self,
-        data: DataStore,
-        info: InfoStore,
-        locker: Locker,
-        policy: Policy,
-        clock: Clock,
-        finisher: Finisher,
-        *,
-        durable: bool,
-    ) -> None:
-        self._data, self._info, self._locker = data, info, locker
-        self._policy, self._clock, self._finisher, self._durable = policy, clock, finisher, durable
+    def __init__(self, parts: Parts, finisher: Finisher) -> None:
+        self._data, self._info, self._locker = parts.data, parts.info, parts.locker
+        self._policy, self._clock, self._durable = parts.policy, parts.clock, parts.durable
+        self._finisher = finisher
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()  # finals that somebody asked to look at while their tasks were looking already
         self._not_before: dict[str, float] = {}  # finals that failed, and when to try again

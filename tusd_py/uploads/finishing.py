@@ -11,24 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tusd_py.ports.call import NO_CALL, Call
-from tusd_py.ports.infostore import InfoStore
-from tusd_py.ports.observer import Observer
 from tusd_py.protocol.refusals import FinishRejected
 from tusd_py.protocol.upload import Upload
-from tusd_py.uploads.announcing import Announcer
-from tusd_py.uploads.gates import Gates
+from tusd_py.uploads.parts import Parts
 
 __all__ = ["Finisher"]
 
 
 class Finisher:
-    """Finishes uploads, under their locks. `durable` says that an accepted record must survive a power cut."""
+    """Finishes uploads, under their locks."""
 
-    def __init__(
-        self, info: InfoStore, gates: Gates, announcer: Announcer | None, observer: Observer, *, durable: bool
-    ) -> None:
-        self._info, self._gates = info, gates
-        self._announcer, self._observer, self._durable = announcer, observer, durable
+    def __init__(self, parts: Parts) -> None:
+        self._info, self._gates = parts.info, parts.gates
+        self._announcer, self._observer, self._durable = parts.announcer, parts.observer, parts.durable
         self._askers: dict[str, Call] = {}
 
     async def hold(self, upload: Upload) -> Upload:
