@@ -36,7 +36,7 @@ def hash_much():
     from tusd_py.uploads.receiving import _VerifyingSink
     _VerifyingSink(Writer(), {{}}).write(bytes({much}))
 
-async def describe(self, upload_id, *, takeover):
+async def describe(self, upload_id, call=None, *, takeover):
     {defect}
     return await original(self, upload_id, takeover=takeover)
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from tusd_py.ports.failures import LockTimeout, OutOfSpace, ReadOnlyStorage, StorageFailure, UploadNotFound
-from tusd_py.protocol.refusals import LockTimedOut, Refusal, StorageBroken, StorageFull, StorageReadOnly, UploadMissing
+from tusd_py.ports.failures import LockTimeout, OutOfSpace, ReadOnlyStorage, StorageFailure, UploadExists, UploadNotFound
+from tusd_py.protocol.refusals import (
+    LockTimedOut,
+    Refusal,
+    StorageBroken,
+    StorageFull,
+    StorageReadOnly,
+    UploadConflict,
+    UploadMissing,
+)
 
 __all__ = ["refusal_for"]
 
@@ -15,6 +23,7 @@ _REFUSALS: tuple[tuple[type[Exception], type[Refusal]], ...] = (
     (OutOfSpace, StorageFull),
     (ReadOnlyStorage, StorageReadOnly),
     (UploadNotFound, UploadMissing),
+    (UploadExists, UploadConflict),
     (LockTimeout, LockTimedOut),
 )
 

@@ -54,6 +54,7 @@ __all__ = [
     "Unauthorized",
     "UnexpectedEof",
     "UnsupportedVersion",
+    "UploadConflict",
     "UploadDamaged",
     "UploadFailed",
     "UploadGone",
@@ -280,6 +281,12 @@ class StorageBroken(Refusal):
     """the server's storage failed"""
 
     status, code = 500, "ERR_INTERNAL_SERVER_ERROR"
+
+
+class UploadConflict(Refusal):
+    """an upload of this id is there already"""
+
+    status, code = 409, "ERR_UPLOAD_EXISTS"
 
 
 class UploadRejected(Refusal):
