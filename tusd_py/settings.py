@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ LOGGING = "Logging options"
 TIMEOUTS = "Timeout options"
 AUTHORIZATION = "Authorisation options"
 EVENTS = "Event options"
+OBSERVING = "Observability options"
 
 
 class SettingsError(ValueError):
@@ -125,6 +127,18 @@ class Settings:
     verbose: bool = _setting(True, "bool", LOGGING, "Log at debug level.")
     show_startup_logs: bool = _setting(True, "bool", LOGGING, "Print how the server is set up when it starts.")
     log_format: Literal["text", "json"] = _setting("text", "choice", LOGGING, "Form of the log.", choices=("text", "json"))
+
+    expose_metrics: bool = _setting(True, "bool", OBSERVING, "Answer with metrics for Prometheus under the metrics path.")
+    metrics_path: str = _setting("/metrics", "text", OBSERVING, "Path of the metrics.")
+    health_path: str = _setting(
+        "/health", "text", OBSERVING, "Path that answers 200 while the process lives; empty for none.", ours=True
+    )
+    ready_path: str = _setting(
+        "/ready", "text", OBSERVING, "Path that answers 200 while uploads can be taken, else 503; empty for none.", ours=True
+    )
+    traces_endpoint: str = _setting(
+        "", "text", OBSERVING, "URL to send OpenTelemetry traces to, by OTLP over HTTP; empty for none.", ours=True
+    )
 
     network_timeout: float = _setting(
         60.0, "duration", TIMEOUTS, "A connection that is silent for this long is considered dead; 0 means the default."
@@ -249,7 +263,35 @@ def _objections(settings: Settings) -> Iterator[str]:
     if 0 <= settings.status_interval < 0.1:
         yield "-status-interval is too short: expected a duration of 100ms or more"
     yield from _objections_to_events(settings)
+    yield from _objections_to_pages(settings)
     yield from _negative_durations(settings)
+
+
+def _objections_to_pages(settings: Settings) -> Iterator[str]:
+    """About the paths of the operator's pages, and where traces go."""
+    taken = {settings.base_path: "-base-path", settings.base_path.rstrip("/"): "-base-path"}
+    metrics = settings.metrics_path if settings.expose_metrics else ""
+    for flag, path in (("-metrics-path", metrics), ("-health-path", settings.health_path), ("-ready-path", settings.ready_path)):
+        if not path and (flag != "-metrics-path" or not settings.expose_metrics):
+            continue
+        if not path.startswith("/") or not path.isprintable() or any(character in path for character in "?#"):
+            yield f"{flag} is {path!r}: expected a path such as /metrics, without query or fragment"
+        if path in taken:
+            yield f"{flag} is {path!r}, which is the path of {taken[path]}: expected another one"
+        taken[path] = flag
+    if settings.traces_endpoint:
+        yield from _objections_to_traces(settings.traces_endpoint)
+
+
+def _objections_to_traces(endpoint: str) -> Iterator[str]:
+    if not re.match(r"https?://[^/]", endpoint) or not endpoint.isprintable():
+        yield f"-traces-endpoint is {endpoint!r}: expected a URL such as http://localhost:4318/v1/traces"
+    try:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http") and find_spec("opentelemetry.sdk")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        yield "-traces-endpoint needs packages that are not installed: install tusd-py[otel]"
 
 
 def _objections_to_events(settings: Settings) -> Iterator[str]:

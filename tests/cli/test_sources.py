@@ -65,6 +65,11 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "auth-url-secret": ("secret", Path("secret")),
     "url-capability-actions": ("append", "append"),
     "url-capability-lifetime": ("24h", 86400.0),
+    "expose-metrics": ("false", False),
+    "metrics-path": ("/m", "/m"),
+    "health-path": ("", ""),
+    "ready-path": ("/readyz", "/readyz"),
+    "traces-endpoint": ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
     "events": ("fire-and-forget", "fire-and-forget"),
     "events-max-attempts": ("3", 3),
     "events-backoff": ("100ms", 0.1),
@@ -236,7 +241,7 @@ FILES = {
     "xyzzy = 80": 'unknown key "xyzzy" in FILE',
     "[tls]\nmode = 1": 'unknown key "tls" in FILE: did you mean tls-key?',
     's3-bucket = "b"': "-s3-bucket asks for storage in S3, which this version does not support (in FILE)",
-    'expose-metrics = "x"': "parse error: expected true or false (in FILE)",
+    's3-disable-ssl = "x"': "parse error: expected true or false (in FILE)",
 }  # fmt: skip
 
 
@@ -272,12 +277,10 @@ def test_version() -> None:
 
 ASKING = [
     "-enable-experimental-protocol", "-s3-bucket=b", "-gcs-bucket=b", "-azure-storage=a", "-hooks-dir=d", "-hooks-http=http://h",
-    "-hooks-grpc=h:1", "-hooks-plugin=p", "-expose-metrics", "-expose-metrics=true", "-metrics-path=/m", "-expose-pprof",
+    "-hooks-grpc=h:1", "-hooks-plugin=p", "-expose-pprof",
 ]  # fmt: skip
 NOT_ASKING = [
     ["-enable-experimental-protocol=false"],
-    ["-expose-metrics=false"],
-    ["-expose-metrics=false", "-metrics-path=/m"],
     ["-expose-pprof=false", "-pprof-path=/p"],
     ["-hooks-enabled-events=pre-create", "-progress-hooks-interval=1s"],
     ["-hooks-http=", "-hooks-dir", "", "-s3-bucket="],

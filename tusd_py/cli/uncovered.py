@@ -54,9 +54,7 @@ UNCOVERED: Mapping[str, str | None] = {
     "hooks-grpc-client-tls-key": None,
     "hooks-grpc-forward-headers": None,
     "hooks-plugin": "hooks",
-    "expose-metrics": "metrics",
-    "metrics-path": "metrics",
-    "expose-pprof": "profiling",
+    "expose-pprof": "profiles in Go's format (use py-spy on the process instead)",
     "pprof-path": None,
     "pprof-block-profile-rate": None,
     "pprof-mutex-profile-rate": None,
@@ -65,7 +63,6 @@ UNCOVERED: Mapping[str, str | None] = {
 SWITCHES = frozenset(
     {
         "enable-experimental-protocol",
-        "expose-metrics",
         "expose-pprof",
         "hooks-grpc-secure",
         "hooks-http-skip-verify",
@@ -75,9 +72,6 @@ SWITCHES = frozenset(
         "s3-transfer-acceleration",
     }
 )
-
-# tusd exposes metrics unless told otherwise, so that their path asks for them unless they are switched off.
-_TUNES = {"metrics-path": "expose-metrics"}
 
 
 def is_boolean(name: str) -> bool:
@@ -89,10 +83,5 @@ def check_uncovered(given: Mapping[str, str]) -> None:
     for name, text in given.items():
         wanted = UNCOVERED[name]
         asks = parse_bool(text) if is_boolean(name) else bool(text)
-        if asks and wanted is not None and not _switched_off(name, given):
+        if asks and wanted is not None:
             raise SettingsError(f"-{name} asks for {wanted}, which this version does not support")
-
-
-def _switched_off(name: str, given: Mapping[str, str]) -> bool:
-    switch = given.get(_TUNES.get(name, ""))
-    return switch is not None and not parse_bool(switch)
