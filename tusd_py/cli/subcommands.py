@@ -22,7 +22,9 @@ class Subcommand:
     help: str
 
 
-SUBCOMMANDS: Mapping[str, Subcommand] = {}
+SUBCOMMANDS: Mapping[str, Subcommand] = {
+    "events": Subcommand("tusd_py.cli.events", "List, replay or drop the events that hooks are told."),
+}
 
 
 def run_subcommand(name: str, arguments: list[str]) -> int:
