@@ -37,6 +37,7 @@ __all__ = [
     "parse_event",
     "parse_hook_answer",
     "utf8_text",
+    "wire_text",
 ]
 
 EVENT_VERSION = 1
@@ -125,7 +126,7 @@ def parse_hook_answer(data: bytes) -> HookAnswer:
             response=HttpResponse(
                 status=field(response, "StatusCode", int, 0) or None,
                 body=field(response, "Body", str, "") or None,
-                headers={name: _wire_text(value) for name, value in (_map(response, "Header") or {}).items()},
+                headers={name: wire_text(value) for name, value in (_map(response, "Header") or {}).items()},
             ),
             reject_upload=field(answer, "RejectUpload", bool, False),
             reject_termination=field(answer, "RejectTermination", bool, False),
@@ -151,7 +152,7 @@ def _encoded(metadata: Mapping[str, str] | None) -> dict[str, bytes] | None:
     return None if metadata is None else {key: value.encode() for key, value in metadata.items()}
 
 
-def _wire_text(value: str) -> str:
+def wire_text(value: str) -> str:
     """A header value with a character for each of its bytes in UTF-8, which is what Go sends."""
     return value if value.isascii() else well_formed(value).encode().decode("latin-1")
 
