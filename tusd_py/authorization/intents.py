@@ -34,6 +34,7 @@ __all__ = [
     "read_keys",
     "sign_intent",
     "signed_url",
+    "url_with",
 ]
 
 PREFIX = "ti1."
@@ -184,6 +185,11 @@ def signed_url(
         reusable=reusable,
         clock=clock,
     )
+    return url_with(url, intent)
+
+
+def url_with(url: str, intent: str) -> str:
+    """The creation URL with an intent in it. Raises ValueError for a URL with a fragment, where a query would be lost."""
     if "#" in url:
         raise ValueError(f"{url!r} has a fragment: expected the creation URL of the server")
     return f"{url}{'&' if '?' in url else '?'}intent={intent}"

@@ -24,6 +24,7 @@ class Subcommand:
 
 SUBCOMMANDS: Mapping[str, Subcommand] = {
     "events": Subcommand("tusd_py.cli.events", "List, replay or drop the events that hooks are told."),
+    "sign": Subcommand("tusd_py.cli.sign", "Sign upload intents, and make the secret files for them."),
 }
 
 
