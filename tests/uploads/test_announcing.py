@@ -1,0 +1,330 @@
+"""Events: written down before the fact, confirmed after it, in order; and what is decided about them after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.uploads.support import World, append, create, send, until
+from tusd_py.outbox.memory import MemoryOutbox
+from tusd_py.ports.body import BodyEnd
+from tusd_py.ports.call import NO_CALL
+from tusd_py.ports.events import EventState, StoredEvent
+from tusd_py.ports.failures import OutOfSpace, StorageFailure
+from tusd_py.protocol.checksum import Claim
+from tusd_py.protocol.commands import Create, Payload
+from tusd_py.protocol.exchange import HttpResponse
+from tusd_py.protocol.hooks import EVENTS, HookEvent, HookType
+from tusd_py.protocol.refusals import ChecksumMismatch, SizeExceeded, UnexpectedEof, UploadMissing, UploadStopped
+from tusd_py.protocol.rules import Policy
+from tusd_py.testing.bodies import ScriptedBody
+from tusd_py.uploads import Uploads
+from tusd_py.uploads.announcing import CREATION_TIME, Announcer
+from tusd_py.uploads.ticking import Ticker
+
+
+class Listener:
+    """A consumer that is never called: these tests look into the outbox."""
+
+    def __init__(self, *types: HookType) -> None:
+        self.name, self.types = "hooks", frozenset(types) or EVENTS
+
+    async def deliver(self, event: HookEvent) -> None:
+        raise AssertionError(event)
+
+
+class Told:
+    """Uploads with an outbox, which outlives them as a database outlives processes."""
+
+    def __init__(self, world: World, *types: HookType) -> None:
+        self.world, self.listener = world, Listener(*types)
+        self.outbox = MemoryOutbox(clock=lambda: world.now)
+        self.notified = 0
+
+    def open(self, **options: Any) -> Uploads:
+        return self.world.open(announcer=self.announcer(), **options)
+
+    def announcer(self) -> Announcer:
+        return Announcer(self.outbox, [self.listener], self._notify)
+
+    def _notify(self) -> None:
+        self.notified += 1
+
+    async def due(self) -> list[StoredEvent]:
+        """Everything that is due, taken, in order for each upload."""
+        found: list[StoredEvent] = []
+        while batch := await self.outbox.claim("hooks", 100):
+            found += batch
+            await self.outbox.settle(batch, [])
+        return found
+
+    async def names(self) -> list[str]:
+        return [f"{one.event.type}:{one.event.upload.id}:{one.event.upload.offset}" for one in await self.due()]
+
+    async def prepared(self) -> list[str]:
+        return sorted([one.event.type async for one in self.outbox.prepared(self.world.now + 1)])
+
+
+@pytest.fixture
+def told(world: World) -> Told:
+    return Told(world)
+
+
+async def test_a_life(told: Told) -> None:
+    uploads = told.open()
+    upload = await uploads.create(create(5), ScriptedBody())
+    assert await told.prepared() == ["post-finish"]
+    await send(uploads, upload.id, 0, b"he")
+    await send(uploads, upload.id, 2, b"llo")
+    assert await told.prepared() == []
+    await uploads.terminate(upload.id)
+    assert await told.names() == [
+        "post-create:id1:0",
+        "post-receive:id1:5",  # of progress that nobody has heard of, the last counts
+        "post-finish:id1:5",
+        "post-terminate:id1:5",
+    ]
+    assert await told.prepared() == [] and told.notified >= 4
+
+
+async def test_a_creation_with_upload(told: Told) -> None:
+    await told.open().create(create(5, body=5), ScriptedBody(b"hello"))
+    assert await told.names() == ["post-create:id1:0", "post-receive:id1:5", "post-finish:id1:5"]
+
+
+async def test_an_empty_upload(told: Told) -> None:
+    await told.open().create(create(0), ScriptedBody())
+    assert await told.names() == ["post-create:id1:0", "post-finish:id1:0"]
+
+
+async def test_a_declared_length(told: Told) -> None:
+    uploads = told.open()
+    upload = await uploads.create(create(None), ScriptedBody())
+    await send(uploads, upload.id, 0, b"ab")
+    await send(uploads, upload.id, 2, length=2)
+    assert (await told.names())[-1] == "post-finish:id1:2"
+
+
+async def test_a_concatenation(told: Told) -> None:
+    uploads = told.open()
+    part = await uploads.create(create(2, body=2, is_partial=True, concat="partial"), ScriptedBody(b"ab"))
+    await uploads.create(create(None, partials=(part.id, part.id)), ScriptedBody())
+    assert [name for name in await told.names() if "id2" in name] == ["post-create:id2:0", "post-finish:id2:4"]
+
+
+async def test_an_unfinished_concatenation_is_told_of_when_it_is_there(told: Told) -> None:
+    uploads = told.open()
+    part = await uploads.create(create(2, is_partial=True, concat="partial"), ScriptedBody())
+    final = await uploads.create(create(None, partials=(part.id,)), ScriptedBody())
+    assert not final.finished and "post-finish:id2:2" not in await told.names()
+    await send(uploads, part.id, 0, b"ab")
+    names: list[str] = []
+    async with asyncio.timeout(30):
+        while "post-finish:id2:2" not in names:
+            names += await told.names()
+            await asyncio.sleep(0)
+    assert told.world.bytes_of("id2") == b"ab", "whoever is told finds the bytes"
+
+
+async def test_nobody_is_told_of_what_nobody_wants(world: World) -> None:
+    told = Told(world, HookType.POST_FINISH)
+    uploads = told.open()
+    upload = await uploads.create(create(2), ScriptedBody())
+    await send(uploads, upload.id, 0, b"ab")
+    await uploads.terminate(upload.id)
+    assert await told.names() == ["post-finish:id1:2"]
+
+
+async def test_a_refused_creation_is_not_told_of(told: Told) -> None:
+    told.world.probe.fail("info.create", OutOfSpace("full"))
+    with pytest.raises(OutOfSpace):
+        await told.open().create(create(2), ScriptedBody())
+    assert await told.names() == [] and await told.prepared() == []
+
+
+async def test_an_outbox_that_can_not_be_written_refuses_the_creation(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> None:
+        raise OutOfSpace("full")
+
+    monkeypatch.setattr(told.outbox, "prepare", full)
+    with pytest.raises(OutOfSpace):
+        await told.open().create(create(2), ScriptedBody())
+    assert await told.world.is_empty()
+
+
+REFUSED = [
+    pytest.param(Payload(2, Claim("sha1", b"x" * 20)), (b"ab",), ChecksumMismatch, id="checksum"),
+    pytest.param(Payload(None), (b"abc",), SizeExceeded, id="excess"),
+]
+
+
+@pytest.mark.parametrize(("payload", "steps", "refusal"), REFUSED)
+async def test_who_was_told_of_a_creation_is_told_when_it_comes_to_nothing(
+    told: Told, payload: Payload, steps: Sequence[bytes], refusal: type[Exception]
+) -> None:
+    with pytest.raises(refusal):
+        await told.open().create(Create(length=2, payload=payload), ScriptedBody(*steps))
+    names = [name.split(":")[0] for name in await told.names()]
+    assert names[0] == "post-create" and names[-1] == "post-terminate"
+    assert await told.prepared() == [] and await told.world.is_empty()
+
+
+async def test_a_broken_creation_that_is_kept_stays_to_be_finished(told: Told) -> None:
+    uploads = told.open()
+    with pytest.raises(UnexpectedEof):
+        await uploads.create(create(4, body=4), ScriptedBody(b"ab", BodyEnd.CUT, length=4))
+    assert await told.names() == ["post-create:id1:0", "post-receive:id1:2"]
+    await send(uploads, "id1", 2, b"cd")
+    assert await told.names() == ["post-receive:id1:4", "post-finish:id1:4"]
+
+
+async def test_an_upload_from_before_is_written_down_before_its_bytes(told: Told) -> None:
+    upload = await told.world.open().create(create(2), ScriptedBody())
+    uploads = told.open()
+    seen: list[list[str]] = []
+
+    async def look() -> None:
+        seen.append(await told.prepared())
+
+    await uploads.append(append(upload.id, 0, 2), ScriptedBody(look, b"ab"))
+    assert seen == [["post-finish"]]
+    assert await told.names() == ["post-receive:id1:2", "post-finish:id1:2"]
+
+
+async def test_expiry_is_told_of(told: Told) -> None:
+    uploads = told.open(policy=Policy(expiry=10.0))
+    await uploads.create(create(2), ScriptedBody())
+    told.world.now += 11
+    assert await uploads.sweep() == 1
+    assert await told.names() == ["post-create:id1:0", "post-terminate:id1:0"] and await told.prepared() == []
+
+
+# After a crash: the outbox and the stores are as the last process left them
+
+
+async def crashed(told: Told) -> Uploads:
+    """A new process, which decides about what the old one has left."""
+    told.world.now += 1
+    uploads = told.open()
+    await uploads.decide_events()
+    return uploads
+
+
+async def test_killed_between_preparation_and_record(told: Told) -> None:
+    upload = (await told.world.open().create(create(2), ScriptedBody())).evolve(id="lost")
+    await told.announcer().before_creation(upload, NO_CALL)
+    uploads = await crashed(told)
+    assert await told.prepared() == ["post-create", "post-finish"], "another process may be about to make the record"
+    told.world.now += CREATION_TIME + 1
+    await uploads.decide_events()
+    assert await told.prepared() == [] and await told.names() == []
+
+
+async def test_killed_between_record_and_confirmation(told: Told) -> None:
+    upload = await told.world.open().create(create(2), ScriptedBody())
+    await told.announcer().before_creation(upload, NO_CALL)
+    await crashed(told)
+    assert await told.names() == ["post-create:id1:0"] and await told.prepared() == ["post-finish"]
+
+
+async def test_killed_between_the_last_byte_and_confirmation(told: Told) -> None:
+    upload = await told.world.put("id9", b"ab")
+    await told.announcer().before_bytes(upload, NO_CALL)
+    uploads = await crashed(told)
+    assert await told.names() == ["post-finish:id9:2"]
+    await uploads.decide_events()
+    assert await told.names() == [], "once is enough"
+
+
+async def test_what_is_held_or_in_progress_stays_open(told: Told) -> None:
+    for upload in (await told.world.put("half", b"a", length=2), await told.world.put("rejected", b"ab", failure="no")):
+        await told.announcer().before_bytes(upload, NO_CALL)
+    await crashed(told)
+    assert [one.event.upload.id async for one in told.outbox.prepared(told.world.now + 1)] == ["half"]
+    assert await told.names() == []
+
+
+async def test_who_is_at_work_on_an_upload_confirms_by_itself(told: Told) -> None:
+    upload = await told.world.put("id9", b"ab")
+    await told.announcer().before_bytes(upload, NO_CALL)
+    lease = await told.world.locks.try_acquire("id9")
+    assert lease is not None
+    uploads = await crashed(told)
+    assert await told.names() == []
+    await lease.release()
+    await uploads.decide_events()
+    assert await told.names() == ["post-finish:id9:2"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_killed_during_a_termination(told: Told, gone: bool) -> None:
+    upload = await told.world.put("id9", b"ab")
+    await told.announcer().before_removal(upload, NO_CALL)
+    if gone:
+        await told.world.records.remove("id9")
+    await crashed(told)
+    assert await told.names() == (["post-terminate:id9:2"] if gone else []) and await told.prepared() == []
+
+
+async def test_a_finish_that_nobody_confirmed_comes_before_the_termination(told: Told) -> None:
+    upload = await told.world.put("id9", b"ab")
+    await told.announcer().before_bytes(upload, NO_CALL)
+    await told.open().terminate("id9")
+    assert await told.names() == ["post-finish:id9:2", "post-terminate:id9:2"]
+
+
+async def test_a_confirmation_that_fails_is_made_up_for(
+    told: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = told.open()
+    upload = await uploads.create(create(2), ScriptedBody())
+
+    async def broken(*_: object, **__: object) -> None:
+        raise StorageFailure("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(told.outbox, "confirm", broken)
+        assert (await send(uploads, upload.id, 0, b"ab")).finished, "the client has done its part"
+    assert "waits to be confirmed" in caplog.text
+    told.world.now += 1
+    await uploads.decide_events()
+    assert (await told.names())[-1] == "post-finish:id1:2"
+
+
+# While a body comes in
+
+
+async def test_progress_is_told_and_an_upload_can_be_stopped(told: Told) -> None:
+    uploads, announcer = told.open(), told.announcer()
+    upload = await uploads.create(create(8), ScriptedBody())
+    await told.names()
+    more = asyncio.Event()
+    sending = asyncio.create_task(uploads.append(append(upload.id, 0, 8), ScriptedBody(b"ab", more, b"cdefgh")))
+    await until(lambda: any(one.position == 2 for one in uploads.running()))
+    ticking = asyncio.create_task(Ticker(uploads.holds, announcer, None, interval=0.001, min_rate=0).run())
+    names: list[str] = []
+    async with asyncio.timeout(30):
+        while not names:
+            names = await told.names()
+            await asyncio.sleep(0)
+    assert names == ["post-receive:id1:2"]
+    uploads.stop("another", HttpResponse())
+    uploads.stop(upload.id, HttpResponse(status=422, body="enough"))
+    with pytest.raises(UploadStopped) as stopped:
+        await sending
+    ticking.cancel()
+    assert (stopped.value.status, stopped.value.body) == (422, "enough")
+    with pytest.raises(UploadMissing):
+        await uploads.describe(upload.id, takeover=False)
+    assert (await told.names())[-1] == "post-terminate:id1:2" and await told.prepared() == []
+    assert await told.world.is_empty() and told.world.unlocked
+
+
+async def test_delivered_events_are_what_consumers_get(told: Told) -> None:
+    await told.open().create(create(0), ScriptedBody())
+    found = await told.due()
+    assert len({one.event.id for one in found}) == len(found) == 2 and all(one.event.id for one in found)
+    assert all(one.state is EventState.DUE for one in found)
