@@ -15,9 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from tusd_py.protocol.types import parse_extensions, parse_types
+from tusd_py.protocol.upload import MAX_LENGTH
+
 __all__ = ["Setting", "Settings", "SettingsError", "described"]
 
-Kind = Literal["bool", "choice", "duration", "int", "octal", "path", "regexp", "text"]
+Kind = Literal["bool", "choice", "duration", "int", "octal", "path", "regexp", "size", "text"]
 
 LISTENING = "Listening options"
 TLS = "TLS options"
@@ -29,6 +32,7 @@ LOGGING = "Logging options"
 TIMEOUTS = "Timeout options"
 AUTHORIZATION = "Authorisation options"
 EVENTS = "Event options"
+LIMITS = "Limit options"
 OBSERVING = "Observability options"
 
 
@@ -204,6 +208,30 @@ class Settings:
         16, "int", EVENTS, "Events that are delivered at once, per worker and receiver; one at a time per upload.", ours=True
     )
 
+    quota: int = _setting(0, "size", LIMITS, "What the uploads of one owner may take up together; 0 means no limit.", ours=True)
+    max_uploads: int = _setting(0, "int", LIMITS, "Uploads that may run at once; 0 means no limit.", ours=True)
+    max_uploads_per_owner: int = _setting(
+        0, "int", LIMITS, "Uploads of one owner that may run at once; 0 means no limit.", ours=True
+    )
+    create_rate: int = _setting(
+        0, "int", LIMITS, "Uploads that an owner, else an address, may create in a minute; 0 means no limit.", ours=True
+    )
+    reserve_space: bool = _setting(
+        False, "bool", LIMITS, "Refuse uploads that do not fit on the disk beside what others have still to receive.", ours=True
+    )
+    min_free_space: int = _setting(
+        0, "size", LIMITS, "What uploads must leave free on the disk; it implies -reserve-space. 0 means nothing.", ours=True
+    )
+    min_throughput: int = _setting(
+        0, "size", LIMITS, "Bytes a second below which a request that sends is stopped; 0 means no minimum.", ours=True
+    )
+    allowed_types: str = _setting(
+        "", "text", LIMITS, "Media types that may be uploaded, such as image/*, comma-separated; empty means all.", ours=True
+    )
+    allowed_extensions: str = _setting(
+        "", "text", LIMITS, "File extensions that may be uploaded, such as jpg, comma-separated; empty means all.", ours=True
+    )
+
     def __post_init__(self) -> None:
         for name, value in _normalised(self):
             object.__setattr__(self, name, value)
@@ -263,17 +291,33 @@ def _objections(settings: Settings) -> Iterator[str]:
     if 0 <= settings.status_interval < 0.1:
         yield "-status-interval is too short: expected a duration of 100ms or more"
     yield from _objections_to_events(settings)
+    yield from _objections_to_limits(settings)
     yield from _objections_to_pages(settings)
     yield from _negative_durations(settings)
+
+
+def _objections_to_limits(settings: Settings) -> Iterator[str]:
+    for one in described():
+        value = getattr(settings, one.name)
+        if one.group == LIMITS and one.kind in ("int", "size") and not 0 <= value <= MAX_LENGTH:
+            yield f"-{one.flag} is {value}: expected a number from 1, or 0 for none"
+    for flag, parse, text in (
+        ("-allowed-types", parse_types, settings.allowed_types),
+        ("-allowed-extensions", parse_extensions, settings.allowed_extensions),
+    ):
+        try:
+            parse(text)
+        except ValueError as error:
+            yield f"{flag}: {error}"
 
 
 def _objections_to_pages(settings: Settings) -> Iterator[str]:
     """About the paths of the operator's pages, and where traces go."""
     taken = {settings.base_path: "-base-path", settings.base_path.rstrip("/"): "-base-path"}
-    metrics = settings.metrics_path if settings.expose_metrics else ""
-    for flag, path in (("-metrics-path", metrics), ("-health-path", settings.health_path), ("-ready-path", settings.ready_path)):
-        if not path and (flag != "-metrics-path" or not settings.expose_metrics):
-            continue
+    pages = [("-metrics-path", settings.metrics_path)] if settings.expose_metrics else []
+    pages += [("-health-path", settings.health_path)] if settings.health_path else []
+    pages += [("-ready-path", settings.ready_path)] if settings.ready_path else []
+    for flag, path in pages:
         if not path.startswith("/") or not path.isprintable() or any(character in path for character in "?#"):
             yield f"{flag} is {path!r}: expected a path such as /metrics, without query or fragment"
         if path in taken:

@@ -76,6 +76,15 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "events-max-backoff": ("1h", 3600.0),
     "events-retention": ("0", 0.0),
     "events-concurrency": ("4", 4),
+    "quota": ("10GiB", 10 << 30),
+    "max-uploads": ("100", 100),
+    "max-uploads-per-owner": ("8", 8),
+    "create-rate": ("60", 60),
+    "reserve-space": ("true", True),
+    "min-free-space": ("1_000", 1000),
+    "min-throughput": ("1KB", 1000),
+    "allowed-types": ("image/*", "image/*"),
+    "allowed-extensions": (".jpg,png", ".jpg,png"),
 }
 PAIRED = {
     "tls-certificate": "tls-key",

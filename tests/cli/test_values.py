@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tusd_py.cli.values import parse, parse_bool, parse_duration, parse_int, parse_octal, show, show_duration
+from tusd_py.cli.values import (
+    parse,
+    parse_bool,
+    parse_duration,
+    parse_int,
+    parse_octal,
+    parse_size,
+    show,
+    show_duration,
+    show_size,
+)
 from tusd_py.settings import Setting, described
 
 INTEGERS = {
@@ -102,6 +112,41 @@ def test_other_ways_to_write_a_duration(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r"^parse error: expected a duration"):
         parse_duration(text)
+
+
+# In both directions.
+SIZES = {"0": 0, "1500": 1500, "1KiB": 1024, "1025": 1025, "5MiB": 5 << 20, "2GiB": 2 << 30, "3TiB": 3 << 40}
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES.items())
+def test_sizes_in_both_directions(text: str, size: int) -> None:
+    assert (parse_size(text), show_size(size)) == (size, text)
+
+
+OTHER_SIZES = {
+    "500MB": 500_000_000,
+    "1.5GiB": 3 << 29,
+    ".5KB": 500,
+    "2gb": 2_000_000_000,
+    "7B": 7,
+    "1PB": 10**15,
+    "0x10": 16,
+    "1_000": 1000,
+    "9223372036854775807": 2**63 - 1,
+}
+
+
+@pytest.mark.parametrize(("text", "size"), OTHER_SIZES.items())
+def test_other_ways_to_write_a_size(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1.5", "1M", "MB", "1 MB", "1MB ", "1XB", "1.5B", "9000PB9", "10000PiB", "1e3KB", "٣MB", "0x1KB"]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a (whole )?number of bytes"):
+        parse_size(text)
 
 
 def test_permissions() -> None:

@@ -108,7 +108,7 @@ def _known(name: str, path: str) -> Setting:
 def _from_toml(name: str, value: object, path: str) -> Any:
     """TOML's own booleans and integers where the setting is one; else the text that the flag takes."""
     setting = _BY_FLAG[name]
-    native = {"bool": bool, "int": int}.get(setting.kind)
+    native = {"bool": bool, "int": int, "size": int}.get(setting.kind)
     if native is not None and type(value) is native:
         return value
     try:
@@ -126,6 +126,7 @@ _EXPECTED_TYPE = {
     "duration": 'expected a string with a unit, such as "10s"',
     "int": "expected a whole number",
     "octal": 'expected a string with octal digits, such as "775"',  # a TOML 775 would be decimal
+    "size": 'expected a number of bytes, or a string such as "500MB"',
 }
 
 

@@ -14,7 +14,17 @@ from typing import Any
 from tusd_py.cli.goregexp import GoRegexpError, compile_go
 from tusd_py.settings import Setting
 
-__all__ = ["parse", "parse_bool", "parse_duration", "parse_int", "parse_octal", "show", "show_duration"]
+__all__ = [
+    "parse",
+    "parse_bool",
+    "parse_duration",
+    "parse_int",
+    "parse_octal",
+    "parse_size",
+    "show",
+    "show_duration",
+    "show_size",
+]
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -57,6 +67,35 @@ def parse_int(text: str) -> int:
     if number not in _INT64:
         raise ValueError("value out of range: expected a whole number below 2^63")
     return number
+
+
+_SIZE_UNITS = {unit.lower(): 1000**power for power, unit in enumerate(("B", "KB", "MB", "GB", "TB", "PB"))} | {
+    unit.lower(): 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB", "PiB"), 1)
+}
+_SIZE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([A-Za-z]+)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `1500`, `500MB` or `1.5GiB`: an integer as Go reads it, or a number with a unit of 1000 or 1024 (not Go's)."""
+    found = _SIZE.fullmatch(text)
+    unit = _SIZE_UNITS.get(found[2].lower()) if found else None
+    if found is None or unit is None:
+        try:
+            return parse_int(text)
+        except ValueError:
+            raise ValueError("parse error: expected a number of bytes such as 1500, 500MB or 2GiB") from None
+    size = Fraction(found[1]) * unit
+    if size.denominator != 1 or int(size) not in _INT64:
+        raise ValueError("expected a whole number of bytes below 2^63")
+    return int(size)
+
+
+def show_size(size: int) -> str:
+    """In the largest unit of 1024 that it is a multiple of: `2GiB`, `1500`."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size and size % 1024**power == 0:
+            return f"{size // 1024**power}{unit}"
+    return str(size)
 
 
 def parse_duration(text: str) -> float:
@@ -124,6 +163,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "octal": parse_octal,
     "path": _parse_path,
     "regexp": _parse_regexp,
+    "size": parse_size,
     "text": str,
 }
 
@@ -133,6 +173,7 @@ _PRINTERS: dict[str, Callable[[Any], str]] = {
     "octal": lambda value: f"{value:o}",
     "path": _show_path,
     "regexp": lambda value: value.pattern,
+    "size": show_size,
 }
 
 
