@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from tusd_py.hook_settings import objections_to_hooks
+
 from tusd_py.protocol.types import parse_extensions, parse_types
 from tusd_py.protocol.upload import MAX_LENGTH
 
@@ -32,6 +34,7 @@ LOGGING = "Logging options"
 TIMEOUTS = "Timeout options"
 AUTHORIZATION = "Authorisation options"
 EVENTS = "Event options"
+HOOKS = "Hook options"
 LIMITS = "Limit options"
 OBSERVING = "Observability options"
 
@@ -188,6 +191,48 @@ class Settings:
         0.0, "duration", AUTHORIZATION, "How long such a URL is valid; 0 means as long as the upload is there.", ours=True
     )
 
+    hooks_enabled_events: str = _setting(
+        "pre-create,post-create,post-receive,post-terminate,post-finish",
+        "text",
+        HOOKS,
+        "Hooks that are asked and told, comma-separated; empty for all.",
+    )
+    progress_hooks_interval: float = _setting(
+        1.0, "duration", HOOKS, "How often post-receive tells of an upload that is being received; 0 means the default."
+    )
+    hooks_dir: Path | None = _setting(None, "path", HOOKS, "Directory of programs that are named like the hooks they are.")
+    hooks_timeout: float = _setting(
+        300.0, "duration", HOOKS, "How long a hook may take that is a program, a gRPC service or Python.", ours=True
+    )
+    hooks_http: str = _setting("", "text", HOOKS, "URL of a web service that hooks are sent to.")
+    hooks_http_forward_headers: str = _setting(
+        "", "text", HOOKS, "Headers of the client's request to send to the web service, comma-separated."
+    )
+    hooks_http_retry: int = _setting(3, "int", HOOKS, "Attempts in all to reach the web service, at least one.")
+    hooks_http_backoff: float = _setting(1.0, "duration", HOOKS, "Pause between two attempts to reach the web service.")
+    hooks_http_timeout: float = _setting(15.0, "duration", HOOKS, "How long the web service may take, all attempts together.")
+    hooks_http_size_limit: int = _setting(5120, "int", HOOKS, "Largest answer of the web service in bytes.")
+    hooks_http_skip_verify: bool = _setting(False, "bool", HOOKS, "Accept any certificate of the web service.")
+    hooks_secret_file: Path | None = _setting(
+        None, "path", HOOKS, "File with the secret that messages to the web service are signed with.", ours=True
+    )
+    hooks_grpc: str = _setting("", "text", HOOKS, "Host and port of a gRPC service that answers hooks.")
+    hooks_grpc_retry: int = _setting(3, "int", HOOKS, "Attempts in all to reach the gRPC service, at least one.")
+    hooks_grpc_backoff: float = _setting(1.0, "duration", HOOKS, "Pause between two attempts to reach the gRPC service.")
+    hooks_grpc_secure: bool = _setting(False, "bool", HOOKS, "Use TLS with the gRPC service.")
+    hooks_grpc_server_tls_certificate: Path | None = _setting(
+        None, "path", HOOKS, "PEM file with the certificate of the gRPC service or of who signed it."
+    )
+    hooks_grpc_client_tls_certificate: Path | None = _setting(
+        None, "path", HOOKS, "PEM file with our certificate for mutual TLS with the gRPC service."
+    )
+    hooks_grpc_client_tls_key: Path | None = _setting(None, "path", HOOKS, "PEM file with the key of that certificate.")
+    hooks_grpc_forward_headers: str = _setting(
+        "", "text", HOOKS, "Headers of the client's request to send to the gRPC service, comma-separated."
+    )
+    hooks_python: str = _setting("", "text", HOOKS, "Python function or object that answers hooks, as module:object.", ours=True)
+    hooks_plugin: str = _setting("", "text", HOOKS, "Not supported: plugins of tusd are for Go programs.")
+
     events: Literal["durable", "fire-and-forget"] = _setting(
         "durable",
         "choice",
@@ -256,13 +301,17 @@ def _describe(one: Field[Any]) -> Setting:
 
 
 # tusd's handler takes zero for "the default" in these (pkg/handler/config.go); a zero timeout would make the server useless.
-_ZERO_MEANS_DEFAULT = ("network_timeout", "acquire_lock_timeout", "request_completion_timeout")
+_ZERO_MEANS_DEFAULT = (
+    *("network_timeout", "acquire_lock_timeout", "request_completion_timeout"),
+    "progress_hooks_interval",
+)
 
 
 def _normalised(settings: Settings) -> Iterator[tuple[str, Any]]:
     yield "base_path", f"/{settings.base_path.strip('/')}/".replace("//", "/")
     # A later change of the working directory must not move the uploads.
     yield "upload_dir", settings.upload_dir.absolute()
+    yield "hooks_dir", settings.hooks_dir and settings.hooks_dir.absolute()
     defaults = {one.name: one.default for one in fields(Settings)}
     for name in _ZERO_MEANS_DEFAULT:
         yield name, getattr(settings, name) or defaults[name]
@@ -291,6 +340,7 @@ def _objections(settings: Settings) -> Iterator[str]:
     if 0 <= settings.status_interval < 0.1:
         yield "-status-interval is too short: expected a duration of 100ms or more"
     yield from _objections_to_events(settings)
+    yield from objections_to_hooks(settings)
     yield from _objections_to_limits(settings)
     yield from _objections_to_pages(settings)
     yield from _negative_durations(settings)
