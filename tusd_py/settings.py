@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tusd_py.hook_settings import objections_to_hooks
-
 from tusd_py.protocol.types import parse_extensions, parse_types
 from tusd_py.protocol.upload import MAX_LENGTH
 
