@@ -65,8 +65,6 @@ def _objections_to_grpc(settings: Settings) -> Iterator[str]:
     if settings.hooks_grpc and not (find_spec("grpc") and find_spec("google.protobuf")):
         yield "-hooks-grpc needs packages that are not installed: install tusd-py[grpc]"
     if settings.hooks_grpc_secure and not settings.hooks_grpc_server_tls_certificate:
-        yield "-hooks-grpc-secure is given without -hooks-grpc-server-tls-certificate: expected the file of the service's certificate"
+        yield "-hooks-grpc-secure is given without -hooks-grpc-server-tls-certificate: its file is needed"
     if (certificate is None) != (key is None):
         yield "-hooks-grpc-client-tls-certificate and -hooks-grpc-client-tls-key belong together: expected both or neither"
-    if certificate and not settings.hooks_grpc_secure:
-        yield "-hooks-grpc-client-tls-certificate is given without -hooks-grpc-secure: expected both for mutual TLS"

@@ -229,7 +229,9 @@ class Settings:
     hooks_grpc_forward_headers: str = _setting(
         "", "text", HOOKS, "Headers of the client's request to send to the gRPC service, comma-separated."
     )
-    hooks_python: str = _setting("", "text", HOOKS, "Python function or object that answers hooks, as module:object.", ours=True)
+    hooks_python: str = _setting(
+        "", "text", HOOKS, "Python function or object that answers hooks, as module:object.", ours=True
+    )
     hooks_plugin: str = _setting("", "text", HOOKS, "Not supported: plugins of tusd are for Go programs.")
 
     events: Literal["durable", "fire-and-forget"] = _setting(

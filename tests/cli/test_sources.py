@@ -70,6 +70,27 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "health-path": ("", ""),
     "ready-path": ("/readyz", "/readyz"),
     "traces-endpoint": ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
+    "hooks-enabled-events": ("pre-finish", "pre-finish"),
+    "progress-hooks-interval": ("5s", 5.0),
+    "hooks-dir": ("/srv/tusd-hooks", Path("/srv/tusd-hooks")),
+    "hooks-timeout": ("30s", 30.0),
+    "hooks-http": ("http://localhost:8000/hooks", "http://localhost:8000/hooks"),
+    "hooks-http-forward-headers": ("Authorization", "Authorization"),
+    "hooks-http-retry": ("5", 5),
+    "hooks-http-backoff": ("2s", 2.0),
+    "hooks-http-timeout": ("1m", 60.0),
+    "hooks-http-size-limit": ("65536", 65536),
+    "hooks-http-skip-verify": ("true", True),
+    "hooks-secret-file": ("secret", Path("secret")),
+    "hooks-grpc": ("localhost:8000", "localhost:8000"),
+    "hooks-grpc-retry": ("5", 5),
+    "hooks-grpc-backoff": ("2s", 2.0),
+    "hooks-grpc-secure": ("true", True),
+    "hooks-grpc-server-tls-certificate": ("service.pem", Path("service.pem")),
+    "hooks-grpc-client-tls-certificate": ("client.pem", Path("client.pem")),
+    "hooks-grpc-client-tls-key": ("client.key", Path("client.key")),
+    "hooks-grpc-forward-headers": ("Authorization", "Authorization"),
+    "hooks-python": ("ours.uploads:Hooks", "ours.uploads:Hooks"),
     "events": ("fire-and-forget", "fire-and-forget"),
     "events-max-attempts": ("3", 3),
     "events-backoff": ("100ms", 0.1),
@@ -92,9 +113,13 @@ PAIRED = {
     "auth-jwt-issuer": "auth-jwt-secret",
     "auth-jwt-audience": "auth-jwt-secret",
     "auth-intents": "url-capabilities",
+    "hooks-secret-file": "hooks-http",
+    "hooks-grpc-secure": "hooks-grpc-server-tls-certificate",
+    "hooks-grpc-client-tls-certificate": "hooks-grpc-client-tls-key",
+    "hooks-grpc-client-tls-key": "hooks-grpc-client-tls-certificate",
     "url-capabilities": "auth-intents",
 }
-SETTABLE = [setting for setting in described() if setting.name != "enable_h2c"]
+SETTABLE = [setting for setting in described() if setting.name not in ("enable_h2c", "hooks_plugin")]
 
 
 def by_flag(setting: Setting) -> str:
@@ -153,7 +178,7 @@ def test_the_upload_directory_is_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert (load([], {}).upload_dir, load(["-upload-dir=x"], {}).upload_dir) == (tmp_path / "data", tmp_path / "x")
 
 
-@pytest.mark.parametrize("flag", ["network-timeout", "acquire-lock-timeout", "request-completion-timeout"])
+@pytest.mark.parametrize("flag", ["network-timeout", "acquire-lock-timeout", "request-completion-timeout", "progress-hooks-interval"])
 def test_zero_means_the_default_where_it_does_in_tusd(flag: str) -> None:
     assert load([f"-{flag}=0"], {}) == Settings()
 
@@ -285,13 +310,12 @@ def test_version() -> None:
 
 
 ASKING = [
-    "-enable-experimental-protocol", "-s3-bucket=b", "-gcs-bucket=b", "-azure-storage=a", "-hooks-dir=d", "-hooks-http=http://h",
-    "-hooks-grpc=h:1", "-hooks-plugin=p", "-expose-pprof",
+    "-enable-experimental-protocol", "-s3-bucket=b", "-gcs-bucket=b", "-azure-storage=a",
+    "-expose-pprof",
 ]  # fmt: skip
 NOT_ASKING = [
     ["-enable-experimental-protocol=false"],
     ["-expose-pprof=false", "-pprof-path=/p"],
-    ["-hooks-enabled-events=pre-create", "-progress-hooks-interval=1s"],
     ["-hooks-http=", "-hooks-dir", "", "-s3-bucket="],
     ["-s3-part-size=1", "-s3-disable-ssl"],
 ]
