@@ -65,7 +65,7 @@ def test_types_need_something_that_knows_them(monkeypatch: pytest.MonkeyPatch) -
     assert build_types(Settings(allowed_extensions="png")) is not None
 
 
-BAD = {
+BAD: dict[str, dict[str, Any]] = {
     "-quota is -1: expected a number from 1, or 0 for none": {"quota": -1},
     "-create-rate is -1: expected": {"create_rate": -1},
     "-min-free-space is 9223372036854775808: expected": {"min_free_space": 1 << 63},
@@ -76,7 +76,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_what_makes_no_sense(message: str) -> None:
-    values: dict[str, Any] = BAD[message]
+    values = BAD[message]
     with pytest.raises(SettingsError, match=re.escape(message)):
         Settings(**values)
 
