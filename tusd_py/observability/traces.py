@@ -28,7 +28,7 @@ from tusd_py.protocol.upload import Upload
 
 __all__ = ["Traces"]
 
-SERVICE = "tusd-py"
+SERVICE, UNKNOWN = "tusd-py", "unknown_service"
 
 EXPORT_TIMEOUT = 5.0
 """Seconds that the collector may take for a batch, and a server that stops for its last one."""
@@ -45,12 +45,9 @@ _span: ContextVar[Span | None] = ContextVar("tusd_py.span", default=None)
 class Traces(NoObserver):
     """Sends spans to `endpoint`, a URL such as `http://localhost:4318/v1/traces`. Starts a thread; `close` ends it."""
 
-    def __init__(self, endpoint: str, resource: Mapping[str, str] | None = None) -> None:
-        self._provider = TracerProvider(
-            resource=Resource.create({"service.name": SERVICE}).merge(Resource.create(resource)), shutdown_on_exit=False
-        )
-        self._processor = BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=EXPORT_TIMEOUT))
-        self._provider.add_span_processor(self._processor)
+    def __init__(self, endpoint: str) -> None:
+        self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=EXPORT_TIMEOUT)))
         self._tracer = self._provider.get_tracer("tusd_py")
 
     def flush(self) -> bool:
@@ -126,6 +123,13 @@ class Traces(NoObserver):
         if error is not None:
             span.set_status(StatusCode.ERROR, error)
         span.end(now)
+
+
+def _resource() -> Resource:
+    """What OpenTelemetry's variables say of this process; our name, where they give it none."""
+    found = Resource.create()
+    named = not str(found.attributes.get("service.name", UNKNOWN)).startswith(UNKNOWN)
+    return found if named else found.merge(Resource({"service.name": SERVICE}))
 
 
 def _context_of(call: Call) -> Context:
