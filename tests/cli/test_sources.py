@@ -178,7 +178,9 @@ def test_the_upload_directory_is_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert (load([], {}).upload_dir, load(["-upload-dir=x"], {}).upload_dir) == (tmp_path / "data", tmp_path / "x")
 
 
-@pytest.mark.parametrize("flag", ["network-timeout", "acquire-lock-timeout", "request-completion-timeout", "progress-hooks-interval"])
+@pytest.mark.parametrize(
+    "flag", ["network-timeout", "acquire-lock-timeout", "request-completion-timeout", "progress-hooks-interval"]
+)
 def test_zero_means_the_default_where_it_does_in_tusd(flag: str) -> None:
     assert load([f"-{flag}=0"], {}) == Settings()
 
