@@ -56,12 +56,13 @@ class _Call:
 
 
 class SqlThread:
-    """Runs calls on the connection that `connect` opens, at the first of them. `goodbye` is run last, if anything was.
+    """Runs calls on the connection that `connect` opens, at the first of them. `goodbye` is run last, if anything was, with the
+    connection if there is one.
 
     Belongs to the event loop that first uses it. The thread does not keep the process from ending.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], goodbye: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], goodbye: Callable[[sqlite3.Connection | None], None]) -> None:
         self._connect, self._goodbye = connect, goodbye
         self._connection: sqlite3.Connection | None = None
         self._synchronous = ""
@@ -182,14 +183,13 @@ class SqlThread:
     def _leave(self) -> None:
         """Never raises: nobody would hear."""
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
         try:
             self._goodbye(connection)
         except sqlite3.Error as error:
             _log.warning("the outbox could not be left in order", extra={"fields": {"error": str(error)}})
-        with contextlib.suppress(sqlite3.Error):
-            connection.close()
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
     def _on_loop(self, call: Callable[[], object]) -> None:
         assert self._loop is not None

@@ -131,9 +131,6 @@ class SqliteOutbox:
 
     async def close(self) -> None:
         await self._thread.close()
-        presence, self._presence = self._presence, None
-        if presence is not None:
-            presence.close()
 
     # In the thread
 
@@ -163,10 +160,17 @@ class SqliteOutbox:
             self._looked = moment
             release_departed(db, self._directory, now)
 
-    def _say_goodbye(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        transactions.take_over(db, [self._token], self._clock())
-        db.execute("COMMIT")
+    def _say_goodbye(self, db: sqlite3.Connection | None) -> None:
+        """Let go at once of what others would find to be free anyway."""
+        try:
+            if db is not None:
+                db.execute("BEGIN IMMEDIATE")
+                transactions.take_over(db, [self._token], self._clock())
+                db.execute("COMMIT")
+        finally:
+            presence, self._presence = self._presence, None
+            if presence is not None:
+                presence.close()
 
 
 def release_departed(db: sqlite3.Connection, state_dir: str, now: float) -> None:
