@@ -62,9 +62,16 @@ def _objections_to_web_hooks(settings: Settings) -> Iterator[str]:
 
 def _objections_to_grpc(settings: Settings) -> Iterator[str]:
     certificate, key = settings.hooks_grpc_client_tls_certificate, settings.hooks_grpc_client_tls_key
-    if settings.hooks_grpc and not (find_spec("grpc") and find_spec("google.protobuf")):
+    if settings.hooks_grpc and not (_is_installed("grpc") and _is_installed("google.protobuf")):
         yield "-hooks-grpc needs packages that are not installed: install tusd-py[grpc]"
     if settings.hooks_grpc_secure and not settings.hooks_grpc_server_tls_certificate:
         yield "-hooks-grpc-secure is given without -hooks-grpc-server-tls-certificate: its file is needed"
     if (certificate is None) != (key is None):
         yield "-hooks-grpc-client-tls-certificate and -hooks-grpc-client-tls-key belong together: expected both or neither"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
