@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["GRACE", "too_slow"]
 
-GRACE = 10.0
-"""Seconds over which a rate is taken. Shorter and it would stop honest clients: TCP starts slowly, a lost segment on a bad line is
-sent again after seconds, and a phone that changes cells is silent for as long."""
+GRACE = 30.0
+"""Seconds over which a rate is taken. Shorter and it would stop honest clients: TCP starts slowly, what a bad line has lost is
+sent again after seconds, and mobile networks pause for some more."""
 
 
 def too_slow(bytes_since: int, seconds_since: float, min_rate: float) -> bool:

@@ -11,13 +11,11 @@ from weakref import WeakKeyDictionary
 
 from tusd_py.ports.limits import Limiter
 from tusd_py.protocol.refusals import TooSlow
+from tusd_py.protocol.throughput import GRACE, too_slow
 from tusd_py.uploads.announcing import Announcer
 from tusd_py.uploads.holding import Hold, Holds
 
 __all__ = ["Ticker"]
-
-RATE_GRACE = 30.0
-"""Seconds over which the throughput of an upload is averaged before it counts as too slow: mobile networks pause for less."""
 
 LOOK = 1.0
 """Seconds between two looks at throughput and room."""
@@ -72,8 +70,8 @@ class Ticker:
     def _check_rate(self, hold: Hold) -> None:
         now, position = time.monotonic(), hold.position
         mark, since = self._marks.setdefault(hold, (position, now))
-        if now - since < RATE_GRACE:
+        if now - since < GRACE:
             return
-        if position - mark < self._min_rate * (now - since):
+        if too_slow(position - mark, now - since, self._min_rate):
             hold.stop(TooSlow())
         self._marks[hold] = (position, now)
