@@ -25,6 +25,7 @@ from tusd_py.protocol.refusals import (
     StorageBroken,
     StorageFull,
     StorageReadOnly,
+    UploadConflict,
     UploadMissing,
 )
 
@@ -35,7 +36,6 @@ MAPPED: list[tuple[Exception, type[Refusal]]] = [
     (LockTimeout("secret"), LockTimedOut),
     (StorageFailure("secret"), StorageBroken),
     (RecordDamaged("secret"), StorageBroken),
-    (UploadExists("secret"), StorageBroken),
     (OSError("secret"), StorageBroken),
     (ValueError("secret"), StorageBroken),
 ]
@@ -76,3 +76,8 @@ def test_refusals_stay(method: str, caplog: pytest.LogCaptureFixture) -> None:
 def test_refusals_for_our_own_failures_are_5xx_or_lock() -> None:
     statuses = {getattr(refusals, name).status for name in refusals.__all__ if name.startswith("Storage")}
     assert statuses == {500, 507}
+
+
+def test_an_id_that_a_hook_chose_and_that_is_taken_is_a_conflict() -> None:
+    refusal = refusal_for(UploadExists("secret"), "POST", "/files/")
+    assert type(refusal) is UploadConflict and "secret" not in refusal.body

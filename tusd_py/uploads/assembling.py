@@ -18,7 +18,7 @@ from contextlib import suppress
 from tusd_py.ports.datastore import Content
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.locker import Lease
-from tusd_py.protocol.refusals import FinishRejected
+from tusd_py.protocol.refusals import FinishRejected, TypeNotAllowed
 from tusd_py.protocol.rules import concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.finishing import Finisher
@@ -196,7 +196,7 @@ class Assembler:
     async def _finish(self, final: Upload) -> None:
         try:
             await self._finisher.finish_in_background(final)
-        except FinishRejected as refusal:
+        except (FinishRejected, TypeNotAllowed) as refusal:
             if refusal.status < 500:
                 await self._info.unexpect(final)
             raise

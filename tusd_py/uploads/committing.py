@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from time import monotonic, perf_counter
 
-from tusd_py.ports.body import Body
+from tusd_py.ports.body import Body, Sink
 from tusd_py.ports.call import Call
 from tusd_py.ports.datastore import Writer
 from tusd_py.ports.failures import StorageFailure
@@ -17,6 +17,7 @@ from tusd_py.uploads.finishing import Finisher
 from tusd_py.uploads.holding import Hold
 from tusd_py.uploads.parts import Durability, Parts
 from tusd_py.uploads.receiving import receive
+from tusd_py.uploads.sniffing import read_prefix
 
 __all__ = ["Committer"]
 
@@ -27,7 +28,7 @@ class Committer:
     def __init__(self, parts: Parts, finisher: Finisher, assembler: Assembler) -> None:
         self._data, self._info, self._finisher, self._assembler = parts.data, parts.info, finisher, assembler
         self._announcer, self._limiter, self._observer = parts.announcer, parts.limiter, parts.observer
-        self._durability, self._clock = parts.durability, parts.clock
+        self._types, self._durability, self._clock = parts.types, parts.durability, parts.clock
 
     async def receive(
         self, upload: Upload, payload: Payload, body: Body, writer: Writer, limit: int, hold: Hold, *, created: bool = False
@@ -38,7 +39,8 @@ class Committer:
         hold.receive(upload, writer)
         self._observer.chunk_started(call, upload, limit if payload.length is None else payload.length)
         try:
-            reception = await receive(body, payload, writer, limit)
+            sink = writer if self._types is None else await self._watched(upload, writer)
+            reception = await receive(body, payload, writer, sink, limit)
             if reception.position != upload.offset:
                 upload = upload.evolve(offset=reception.position, active_at=self._clock())
                 await self._info.commit_offset(upload)
@@ -53,6 +55,12 @@ class Committer:
             upload = await self.finish(upload, call)
         reception.check(hold.refusal)
         return upload
+
+    async def _watched(self, upload: Upload, writer: Writer) -> Sink:
+        """A way into `writer` that lets only files through that may be uploaded."""
+        assert self._types is not None
+        prefix = await read_prefix(self._data, upload) if self._types.looks_at(upload) else b""
+        return self._types.watch(upload, writer, prefix)
 
     async def _received(self, upload: Upload, call: Call) -> None:
         """More of the upload is here."""
@@ -77,6 +85,8 @@ class Committer:
             except StorageFailure:
                 await self._info.replace(before)
                 raise
+        if self._types is not None:
+            await self._finisher.check_type(upload)
         return await self.finish(upload, call)
 
     async def _make_durable(self, before: Upload, upload: Upload, writer: Writer) -> None:

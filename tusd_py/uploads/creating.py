@@ -39,7 +39,8 @@ ASSEMBLY_WAIT = 0.1
 disk. A larger final is answered all the same, read from its partials meanwhile, and put together in the background."""
 
 GATED_ASSEMBLY_WAIT = 600.0
-"""Seconds that it waits where a pre-finish hook has to see the bytes and say yes or no: as long as a patient client would."""
+"""Seconds that it waits where a pre-finish hook or the types that are allowed decide on the bytes: as long as a patient client
+would."""
 
 
 def random_id() -> str:
@@ -65,7 +66,7 @@ class Creator:
         self._gates, self._announcer, self._limiter, self._observer = (
             parts.gates, parts.announcer, parts.limiter, parts.observer,
         )  # fmt: skip
-        self._clock, self._new_id, self._durable = parts.clock, new_id, parts.durable
+        self._types, self._clock, self._new_id, self._durable = parts.types, parts.clock, new_id, parts.durable
 
     async def create(self, command: Create, body: Body, call: Call) -> Upload:
         """`Uploads.create`."""
@@ -77,6 +78,8 @@ class Creator:
         if self._gates.creation:
             changes = await self._gates.before_creation(upload.evolve(id="", storage={}), call)
             upload = await self._changed(upload, changes)
+        if self._types is not None:
+            self._types.check_declared(upload)
         if self._limiter is None and self._announcer is None and call.claim is None:
             return await self._store(upload, command, partials, body, limit, call, None)
         reservation = Reservation(upload, call, self._limiter, self._announcer)
@@ -223,7 +226,8 @@ class Creator:
                 return await self._committer.finish(final, call)
             await self._info.expect(final)
             with self._finisher.asked_by(final.id, call):
-                await self._assembler.settle(final.id, GATED_ASSEMBLY_WAIT if final.held else ASSEMBLY_WAIT)
+                judged = final.held or self._types is not None
+                await self._assembler.settle(final.id, GATED_ASSEMBLY_WAIT if judged else ASSEMBLY_WAIT)
             return await self._records.load(final.id)
         except Exception:
             with suppress(StorageFailure):  # a final that is not there is waited for by nobody

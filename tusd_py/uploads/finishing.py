@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tusd_py.ports.call import NO_CALL, Call
-from tusd_py.protocol.refusals import FinishRejected
+from tusd_py.protocol.refusals import FinishRejected, Refusal, TypeNotAllowed
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.parts import Parts
 
@@ -22,7 +22,7 @@ class Finisher:
     """Finishes uploads, under their locks."""
 
     def __init__(self, parts: Parts) -> None:
-        self._info, self._gates = parts.info, parts.gates
+        self._data, self._info, self._gates, self._types = parts.data, parts.info, parts.gates, parts.types
         self._announcer, self._observer, self._durable = parts.announcer, parts.observer, parts.durable
         self._askers: dict[str, Call] = {}
 
@@ -47,8 +47,22 @@ class Finisher:
         finally:
             del self._askers[upload_id]
 
+    async def check_type(self, upload: Upload) -> None:
+        """Judge a complete upload by bytes that nobody looked at as they came. Raises `TypeNotAllowed`, `StorageFailure`."""
+        if self._types is not None:
+            content = await self._data.open_content(upload)
+            try:
+                await self._types.check_content(content, upload)
+            finally:
+                await content.close()
+
     async def finish_in_background(self, upload: Upload) -> Upload:
-        """`finish` for an upload that no request is working on."""
+        """`finish` for a final upload, which no request is working on. Raises `TypeNotAllowed` as well."""
+        try:
+            await self.check_type(upload)
+        except TypeNotAllowed as refusal:
+            await self._reject(upload, refusal)
+            raise
         return await self.finish(upload, self._askers.get(upload.id, NO_CALL))
 
     async def finish(self, upload: Upload, call: Call) -> Upload:
@@ -73,7 +87,7 @@ class Finisher:
         await self._replace(accepted)
         return accepted
 
-    async def _reject(self, upload: Upload, refusal: FinishRejected) -> None:
+    async def _reject(self, upload: Upload, refusal: Refusal) -> None:
         await self._replace(upload.evolve(held=False, failure=f"it has been rejected: {refusal.body.strip()}"))
         if self._announcer is not None:
             await self._announcer.rejected(upload.id)

@@ -14,6 +14,7 @@ from tusd_py.ports.observer import Observer
 from tusd_py.protocol.rules import Policy
 from tusd_py.uploads.announcing import Announcer
 from tusd_py.uploads.gates import Gates
+from tusd_py.uploads.sniffing import TypeGate
 
 __all__ = ["Durability", "Parts"]
 
@@ -28,7 +29,7 @@ class Durability(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """None where nobody wants to hear of events, and where nothing is limited."""
+    """None where nobody wants to hear of events, and where sizes, numbers or types are not limited."""
 
     data: DataStore
     info: InfoStore
@@ -37,6 +38,7 @@ class Parts:
     gates: Gates
     announcer: Announcer | None
     limiter: Limiter | None
+    types: TypeGate | None
     observer: Observer
     durability: Durability
     clock: Clock

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tusd_py.ports.body import Body, BodyEnd
+from tusd_py.ports.body import Body, BodyEnd, Sink
 from tusd_py.ports.datastore import Writer
 from tusd_py.protocol.checksum import ALGORITHMS, Claim, Hasher, parse_checksum
 from tusd_py.protocol.commands import Payload
@@ -42,34 +42,34 @@ class Reception:
             raise _REFUSALS[self.end]()
 
 
-async def receive(body: Body, payload: Payload, writer: Writer, limit: int) -> Reception:
-    """Pump `body` into `writer`, at most `limit` bytes, and commit what may be kept.
+async def receive(body: Body, payload: Payload, writer: Writer, sink: Sink, limit: int) -> Reception:
+    """Pump `body` into `sink`, at most `limit` bytes, and commit what may be kept. The sink is the writer, or leads to it.
 
     What clients, disks and cancellations do is not raised but told, so that the record can follow the bytes before anybody
     hears of them.
     """
     if payload.verified:
-        return await _receive_plain(body, writer, limit)
-    return await _receive_verified(body, payload, writer, limit)
+        return await _receive_plain(body, writer, sink, limit)
+    return await _receive_verified(body, payload, writer, sink, limit)
 
 
-async def _receive_plain(body: Body, writer: Writer, limit: int) -> Reception:
+async def _receive_plain(body: Body, writer: Writer, sink: Sink, limit: int) -> Reception:
     end: BodyEnd | None = None
     failure: BaseException | None = None
     try:
-        end = await body.pump(writer, limit)
+        end = await body.pump(sink, limit)
     except BaseException as raised:
         failure = raised
     await writer.commit()
     return Reception(writer.position, end, failure)
 
 
-async def _receive_verified(body: Body, payload: Payload, writer: Writer, limit: int) -> Reception:
+async def _receive_verified(body: Body, payload: Payload, writer: Writer, sink: Sink, limit: int) -> Reception:
     start = writer.position
     names = [payload.claim.algorithm] if payload.claim is not None else list(ALGORITHMS)
     hashers = {name: ALGORITHMS[name].start() for name in names}
     try:
-        end = await body.pump(_VerifyingSink(writer, hashers), limit)
+        end = await body.pump(_VerifyingSink(sink, hashers), limit)
         if end is not BodyEnd.COMPLETE:
             return Reception(start, end)
         claim = payload.claim or _trailer_claim(body)
@@ -81,12 +81,12 @@ async def _receive_verified(body: Body, payload: Payload, writer: Writer, limit:
 
 
 class _VerifyingSink:
-    """Hashes on the way into a writer; for a claim that comes in the trailer, by every algorithm it might turn out to be."""
+    """Hashes on the way into a sink; for a claim that comes in the trailer, by every algorithm it might turn out to be."""
 
     __slots__ = ("_hashers", "_write")
 
-    def __init__(self, writer: Writer, hashers: dict[str, Hasher]) -> None:
-        self._write = writer.write
+    def __init__(self, sink: Sink, hashers: dict[str, Hasher]) -> None:
+        self._write = sink.write
         self._hashers = tuple(hashers.values())
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:

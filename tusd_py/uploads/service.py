@@ -30,6 +30,7 @@ from tusd_py.protocol.refusals import (
     NotAccepted,
     NotReady,
     PartialInUse,
+    TypeNotAllowed,
     UploadMissing,
     UploadStopped,
 )
@@ -44,6 +45,7 @@ from tusd_py.uploads.gates import Gates
 from tusd_py.uploads.holding import Hold, Holds, Running
 from tusd_py.uploads.parts import Durability, Parts
 from tusd_py.uploads.records import Records, check_failure
+from tusd_py.uploads.sniffing import TypeGate
 
 __all__ = ["Durability", "Uploads"]
 
@@ -66,6 +68,7 @@ class Uploads:
         gates: Gates | None = None,
         announcer: Announcer | None = None,
         limiter: Limiter | None = None,
+        types: TypeGate | None = None,
         observer: Observer = NO_OBSERVER,
         durability: Durability = Durability.FINAL,
         lock_timeout: float = 20.0,
@@ -82,6 +85,7 @@ class Uploads:
             gates=gates or Gates(),
             announcer=announcer,
             limiter=limiter,
+            types=types,
             observer=observer,
             durability=durability,
             clock=clock,
@@ -113,6 +117,9 @@ class Uploads:
             lease = await self._lock_for_append(command.upload_id, hold)
             try:
                 return await self._append_locked(command, body, hold)
+            except (UploadStopped, TypeNotAllowed):
+                await self._remove(await self._records.stored(command.upload_id), call)
+                raise
             finally:
                 await lease.release()
         except ModifyFinal:
@@ -195,6 +202,15 @@ class Uploads:
         """See what has become of events that a crash, or a full disk, has left undecided."""
         if self._announcer is not None:
             await self._announcer.decide(self._clock(), self._find)
+
+    async def keep_deciding(self, interval: float) -> None:
+        """Decide at once and then every `interval` seconds, until cancelled."""
+        while True:
+            try:
+                await self.decide_events()
+            except StorageFailure:
+                _log.exception("events could not be decided upon")
+            await asyncio.sleep(interval)
 
     async def _find(self, upload_id: str) -> Found:
         """What there is of an upload, looked at while nobody is at work on it."""
@@ -287,11 +303,7 @@ class Uploads:
             upload = declared  # finished or not: what comes, chunked, is too much (P13), and a digest is checked (K03, K09)
         limit = append_limit(upload, upload.length, self.policy)
         writer = await self._data.open_writer(upload, verified=command.payload.verified)
-        try:
-            return await self._committer.receive(upload, command.payload, body, writer, limit, hold)
-        except UploadStopped:
-            await self._remove(await self._records.load(upload.id), hold.call)
-            raise
+        return await self._committer.receive(upload, command.payload, body, writer, limit, hold)
 
     async def _remove(self, upload: Upload, call: Call = NO_CALL, *, tombstone: bool = False) -> None:
         """Bytes first: a crash in between leaves a record without bytes, which is small and counts as missing."""
