@@ -41,6 +41,9 @@ class Service:
     def begin_shutdown(self) -> None:
         self.stopping.set()
 
+    def count_connections(self, _: object) -> None:
+        """Nobody asks."""
+
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.lifespan(receive, send)
@@ -83,7 +86,7 @@ class Service:
                 await asyncio.Event().wait()
 
 
-def build(settings: Any) -> Service:
+def build(settings: Any, _page: object = None) -> Service:
     if os.environ.get("STANDIN") == "dies":
         os._exit(9)
     while (settings.upload_dir / "hold").exists():

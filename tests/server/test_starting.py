@@ -44,6 +44,7 @@ def test_startup_lines_in_tusds_words(start_server: StartServer) -> None:
         "Using 1.00MB as maximum size.",
         "Using 127.0.0.1:0 as address to listen.",
         "Using /files/ as the base path.",
+        "Using /metrics as the metrics path.",
         f"You can now upload files to: http://127.0.0.1:{server.port}/files/",
     ]
 

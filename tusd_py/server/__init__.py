@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tusd_py.observability.cells import Pages
 from tusd_py.observability.logs import configure, timestamp
 from tusd_py.server.errors import StartError
 from tusd_py.server.inheritance import ACTIVATED, Inheritance, Predecessor, inherit
@@ -94,10 +95,12 @@ def _serve(settings: Settings, tls: ssl.SSLContext | None, succession: Successio
 
         return serve(settings, listeners.take(0), tls, ready, succession)
 
+    pages = Pages(settings.workers)
+
     def work(index: int, worker_ready: Callable[[], None]) -> int:
         from tusd_py.server.process import serve
 
-        return serve(settings, listeners.take(index), tls, worker_ready)
+        return serve(settings, listeners.take(index), tls, worker_ready, page=pages.page(index))
 
     return supervise(settings.workers, work, ready=ready, succession=succession, stop_timeout=settings.shutdown_timeout)
 
@@ -115,6 +118,8 @@ def _announce_settings(settings: Settings, listeners: Listeners) -> None:
     else:
         _print(f"Using {settings.host}:{settings.port} as address to listen.")
     _print(f"Using {settings.base_path} as the base path.")
+    if settings.expose_metrics:
+        _print(f"Using {settings.metrics_path} as the metrics path.")
 
 
 def _announce_url(settings: Settings, listeners: Listeners) -> None:

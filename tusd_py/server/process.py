@@ -22,7 +22,8 @@ from weakref import WeakSet
 
 import uvicorn
 
-from tusd_py.observability.logs import log_event
+from tusd_py.observability.cells import Page
+from tusd_py.observability.logs import flush, log_event
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.server.errors import StartError
 from tusd_py.server.succession import RESTART_SIGNAL, Succession
@@ -63,6 +64,10 @@ class Application(Protocol):
     def begin_shutdown(self) -> None:
         """Cut running request bodies and refuse new uploads. On the loop."""
 
+    @property
+    def count_connections(self) -> Callable[[Callable[[], int]], None]:
+        """To be called with a function that tells how many connections are open."""
+
 
 def serve(
     settings: Settings,
@@ -70,15 +75,17 @@ def serve(
     tls: ssl.SSLContext | None,
     ready: Callable[[], None],
     succession: Succession | None = None,
+    page: Page | None = None,
 ) -> int:
     """Serve on these sockets until told to stop or replaced; returns the exit status.
 
-    `ready` is called once connections are accepted. A process without `succession` is a worker, and its supervisor's business.
+    `ready` is called once connections are accepted. A process without `succession` is a worker, and its supervisor's business;
+    `page` is where it counts then.
     """
     # A thread that comes back from a system call must not wait Python's usual 5 ms while the loop is busy: what it has to say
     # (synced, the next mebibyte is there) is what requests are waiting for.
     sys.setswitchinterval(SWITCH_INTERVAL)
-    service = _build(settings)
+    service = _build(settings, page)
     config = uvicorn_config(settings, service.app, tls)
     server = ServingProcess(config, service, settings.shutdown_timeout, ready, succession)
     try:
@@ -92,11 +99,11 @@ def serve(
     return 0
 
 
-def _build(settings: Settings) -> Application:
+def _build(settings: Settings, page: Page | None) -> Application:
     from tusd_py.assembly import build
 
     try:
-        return build(settings)
+        return build(settings, page)
     except StorageFailure as error:
         raise StartError(f"cannot use the upload directory {settings.upload_dir}: {error}") from None
 
@@ -124,6 +131,7 @@ class ServingProcess(uvicorn.Server):
         self._replacing: asyncio.Task[None] | None = None
         self._handshaking: WeakSet[asyncio.Protocol] = WeakSet()
         self.start_failure = StartFailure()
+        service.count_connections(lambda: len(self.server_state.connections))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -265,5 +273,6 @@ class ServingProcess(uvicorn.Server):
 
 
 def _exit_now(status: int) -> None:
+    flush()
     sys.stdout.flush()
     os._exit(status)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tusd_py.observability.logs import log_event
+from tusd_py.observability.logs import flush, log_event
 from tusd_py.server.errors import StartError
 from tusd_py.server.succession import RESTART_SIGNAL, START_TIMEOUT, Succession, Successor, Verdict
 from tusd_py.server.wake_up import WakeUp
@@ -145,6 +145,7 @@ class _Supervisor:
         except BaseException as error:
             log_event(log, logging.ERROR, "WorkerCrashed", worker=index, error=error)
         finally:
+            flush()
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
