@@ -1,4 +1,4 @@
-"""What an account of uploads costs: microseconds of processor time for one upload (admitted, followed, finished, forgotten), one after the other.
+"""What an account of uploads costs: microseconds of processor time for one upload, admitted, followed, finished, forgotten.
 
 Run: python -m tests.bench.account DIR [UPLOADS_THERE_ALREADY ...]. All limits are set. DIR has to be empty.
 """
