@@ -91,7 +91,7 @@ async def test_failures_reach_the_outbox() -> None:
 async def test_only_post_receive_can_stop_an_upload(kind: HookType) -> None:
     stopped: list[tuple[str, HttpResponse]] = []
 
-    async def stop(upload_id: str, response: HttpResponse) -> None:
+    def stop(upload_id: str, response: HttpResponse) -> None:
         stopped.append((upload_id, response))
 
     answer = HookAnswer(stop_upload=True, response=HttpResponse(status=402))

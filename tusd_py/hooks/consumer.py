@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tusd_py.ports.hooks import Hooks
 from tusd_py.protocol.exchange import HttpResponse
@@ -10,15 +10,15 @@ from tusd_py.protocol.hooks import EVENTS, HookEvent, HookType
 
 __all__ = ["HookConsumer", "Stop"]
 
-Stop = Callable[[str, HttpResponse], Awaitable[None]]
-"""Stops the upload of this id, as a post-receive hook wants it; the response is for whoever is sending."""
+Stop = Callable[[str, HttpResponse], None]
+"""Stops who is sending to the upload of this id, as a post-receive hook wants it; the response is for them."""
 
 
 class HookConsumer:
     """Tells `hooks` about events; their failures go up, so that the event is tried again.
 
-    The one thing that an event's answer can say is that an upload has to stop: then `stop` is called, and what it raises goes
-    up as well. It is called again when the event is delivered again: stopping what is stopped must do nothing.
+    The one thing that an event's answer can say is that an upload has to stop: then `stop` is called; again, if the
+    event is delivered again, so that stopping what is stopped must do nothing.
     """
 
     name = "hooks"
@@ -33,4 +33,4 @@ class HookConsumer:
     async def deliver(self, event: HookEvent) -> None:
         answer = await self._hooks.invoke(event)
         if answer.stop_upload and event.type is HookType.POST_RECEIVE and self._stop is not None:
-            await self._stop(event.upload.id, answer.response)
+            self._stop(event.upload.id, answer.response)
