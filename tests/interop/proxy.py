@@ -82,8 +82,13 @@ def render(template: str, replacements: dict[str, str]) -> str:
 
 
 @contextmanager
-def running_nginx(home: Path, upstream: str, certificate: Certificate) -> Iterator[Nginx]:
-    """nginx in front of `upstream` (`127.0.0.1:PORT` or `unix:PATH`)."""
+def running_nginx(
+    home: Path, upstream: str, certificate: Certificate, changes: dict[str, str] | None = None, around: str = ""
+) -> Iterator[Nginx]:
+    """nginx in front of `upstream` (`127.0.0.1:PORT` or `unix:PATH`).
+
+    `changes` are made to the shipped file, `around` is put in front of it; `{home}` in it is nginx's own folder.
+    """
     need_commands("curl")
     if (program := shutil.which("nginx", path=SYSTEM_PATH)) is None:
         need_commands("nginx")
@@ -100,8 +105,10 @@ def running_nginx(home: Path, upstream: str, certificate: Certificate) -> Iterat
             "/etc/ssl/uploads.example.org.crt": str(certificate.certificate),
             "/etc/ssl/uploads.example.org.key": str(certificate.key),
             "uploads.example.org": "localhost 127.0.0.1",
+            **(changes or {}),
         },
     )
+    shipped = around.replace("{home}", str(home)) + shipped
     (home / "conf.d" / "tusd-py.conf").write_text(shipped)
     user = "user root;" if os.geteuid() == 0 else ""  # who may read the test's directories
     (home / "nginx.conf").write_text(AROUND.format(home=home, user=user))

@@ -23,6 +23,7 @@ class Subcommand:
 
 
 SUBCOMMANDS: Mapping[str, Subcommand] = {
+    "doctor": Subcommand("tusd_py.cli.doctor", "Find out what the proxies in front of a server do to uploads."),
     "events": Subcommand("tusd_py.cli.events", "List, replay or drop the events that hooks are told."),
     "sign": Subcommand("tusd_py.cli.sign", "Sign upload intents, and make the secret files for them."),
 }
