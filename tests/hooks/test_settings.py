@@ -106,7 +106,7 @@ def test_without_any_there_are_none() -> None:
 def test_what_is_enabled_is_told_at_start() -> None:
     assert describe_hooks(load(["-hooks-http=http://h", "-hooks-enabled-events=post-finish,pre-create"], {})) == [
         "Using 'http://h' as the endpoint for hooks",
-        "Enabled hook events: pre-create, post-finish",
+        "Enabled hook events: post-finish, pre-create",
     ]
 
 

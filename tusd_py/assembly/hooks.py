@@ -38,8 +38,8 @@ def describe_hooks(settings: Settings) -> list[str]:
         first = f"Using '{settings.hooks_python}' for hooks"
     else:
         return []
-    enabled = enabled_hooks(settings.hooks_enabled_events)
-    return [first, f"Enabled hook events: {', '.join(kind for kind in HookType if kind in enabled)}"]
+    enabled = settings.hooks_enabled_events.split(",") if settings.hooks_enabled_events else HookType
+    return [first, f"Enabled hook events: {', '.join(enabled)}"]
 
 
 def _without_password(url: str) -> str:

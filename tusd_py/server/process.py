@@ -29,7 +29,7 @@ from tusd_py.server.errors import StartError
 from tusd_py.server.succession import RESTART_SIGNAL, Succession
 from tusd_py.server.supervisor import LET_GO_SIGNAL
 from tusd_py.server.web import StartFailure, noting_handshakes, uvicorn_config
-from tusd_py.settings import Settings
+from tusd_py.settings import Settings, SettingsError
 
 __all__ = ["Application", "ServingProcess", "serve"]
 
@@ -106,6 +106,8 @@ def _build(settings: Settings, page: Page | None) -> Application:
         return build(settings, page)
     except StorageFailure as error:
         raise StartError(f"cannot use the upload directory {settings.upload_dir}: {error}") from None
+    except SettingsError as error:  # a file or a module that they name
+        raise StartError(str(error)) from None
 
 
 class ServingProcess(uvicorn.Server):
