@@ -18,7 +18,7 @@ from contextlib import suppress
 from tusd_py.ports.datastore import Content
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.locker import Lease
-from tusd_py.protocol.refusals import FinishRejected, TypeNotAllowed
+from tusd_py.protocol.refusals import FinishRejected, Refusal, TypeNotAllowed
 from tusd_py.protocol.rules import concatenated_length, is_expired
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.finishing import Finisher
@@ -42,7 +42,7 @@ class Assembler:
     def __init__(self, parts: Parts, finisher: Finisher) -> None:
         self._data, self._info, self._locker = parts.data, parts.info, parts.locker
         self._policy, self._clock, self._durable = parts.policy, parts.clock, parts.durable
-        self._finisher = finisher
+        self._limiter, self._finisher = parts.limiter, finisher
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()  # finals that somebody asked to look at while their tasks were looking already
         self._not_before: dict[str, float] = {}  # finals that failed, and when to try again
@@ -72,7 +72,11 @@ class Assembler:
         self._not_before.pop(final_id, None)
         if not task.cancelled() and (failure := task.exception()):
             self._not_before[final_id] = self._clock() + RETRY
-            _log.error("a final upload could not be finished", exc_info=failure, extra={"fields": {"id": final_id}})
+            fields = {"id": final_id, "reason": str(failure)}
+            if isinstance(failure, Refusal) and failure.status < 500:
+                _log.info("a final upload was rejected", extra={"fields": fields})
+            else:
+                _log.error("a final upload could not be finished", exc_info=failure, extra={"fields": fields})
 
     async def partial_changed(self, partial_id: str) -> None:
         """A partial was finished or is gone: see to the finals that wait for it."""
@@ -85,7 +89,7 @@ class Assembler:
             await self._start(final_id)
 
     async def _start(self, final_id: str) -> None:
-        with suppress(StorageFailure):  # logged by the task, and tried again by the next who asks for the final
+        with suppress(StorageFailure, Refusal):  # logged by the task, and tried again by the next who asks for the final
             await self.settle(final_id, wait=0)
 
     async def as_promised(self, upload: Upload) -> Upload:
@@ -179,12 +183,15 @@ class Assembler:
             try:
                 partials = await self._load_partials(final)
             except _CannotFinish as reason:
-                await self._info.replace(final.evolve(failure=str(reason)))
+                final = final.evolve(failure=str(reason))
+                await self._info.replace(final)
+                await self._count(final)
             else:
                 length = concatenated_length(partials)
                 if final.length != length:  # the last deferred length has been declared
                     final = final.evolve(length=length)
                     await self._info.replace(final)
+                    await self._count(final)
                 if not _all_finished(partials):
                     return False
                 await self._finish(await self._put_together(final, partials))
@@ -211,7 +218,13 @@ class Assembler:
         await self._data.concatenate(final, partials, durable=self._durable)
         final = final.evolve(offset=final.length, active_at=self._clock())
         await self._info.commit_offset(final)
+        await self._count(final)
         return final
+
+    async def _count(self, final: Upload) -> None:
+        """What limits are judged by: how much of the final is still to come."""
+        if self._limiter is not None:
+            await self._limiter.progress(final)
 
     async def _load_partials(self, final: Upload) -> list[Upload]:
         """The partials, in order. Raises `_CannotFinish`."""
