@@ -20,6 +20,9 @@ BODY_EXTENSION = "tusd_py.body"
 """Our transport puts the request's `Body` into `scope["extensions"]` under this name."""
 
 
+_NOT_TOLD = frozenset((b"trailer", b"transfer-encoding"))
+"""Headers that Go takes out of a request, so that tusd's hooks are not told of them."""
+
 MAX_REQUEST_ID = 36
 """Characters of X-Request-ID that are kept: those of a UUID, as in tusd."""
 
@@ -91,7 +94,7 @@ class Request:
         headers: dict[str, tuple[str, ...]] = {}
         for name, value in scope["headers"]:
             key = go_canonical(name)
-            if name in self.headers:  # else it is a trailer
+            if name in self.headers and name not in _NOT_TOLD:  # else it is a trailer
                 headers[key] = (*headers.get(key, ()), value.decode("latin-1"))
         uri = scope.get("raw_path") or scope["path"].encode()
         if query := scope.get("query_string"):
