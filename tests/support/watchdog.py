@@ -76,6 +76,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "fs/intents.py:Intents.end": {"os.access": NAMES, "os.unlink": NAMES},
     "fs/intents.py:Intents.measure": {"os.stat": NAMES, "os.access": NAMES, "os.readlink": NAMES},
     "fs/intents.py:Intents.offset": {"os.access": NAMES, "os.readlink": NAMES},
+    # A hook that is a program
+    "hooks/command.py:_is_there": {"os.lstat": NAMES},
     # Its lock
     "locker/kernel_locks.py:KernelLocks._open": {"os.open": ONCE},
     "locker/peers.py:Peers._start": {"os.open": ONCE, "os.rename": ONCE},
