@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.server.standin import STANDIN
 from tests.support.wire import TusClient
+from tusd_py.protocol.hooks import HookType
 
 
 def fails(*arguments: str, program: tuple[str, ...] = (sys.executable, "-m", "tusd_py"), **environ: str) -> str:
@@ -38,15 +39,40 @@ def test_the_printed_url_is_where_uploads_go(start_server: StartServer) -> None:
 
 def test_startup_lines_in_tusds_words(start_server: StartServer) -> None:
     server = start_server("-max-size=1048576")
-    lines = [line.split(" ", 2)[2] for line in server.log.splitlines()]
+    lines = [line.split(" ", 2)[2] for line in server.log.splitlines()]  # before there is a request to log
     assert lines == [
         f"Using '{server.upload_dir}' as directory storage.",
         "Using 1.00MB as maximum size.",
+        f"Supported tus extensions: {server.client().request('OPTIONS', '/files/').headers['tus-extension']}",
         "Using 127.0.0.1:0 as address to listen.",
         "Using /files/ as the base path.",
         "Using /metrics as the metrics path.",
         f"You can now upload files to: http://127.0.0.1:{server.port}/files/",
     ]
+
+
+HOOKS = {
+    "-hooks-dir=/usr": "Using '/usr' for hooks",
+    "-hooks-http=http://127.0.0.1:1/": "Using 'http://127.0.0.1:1/' as the endpoint for hooks",
+}
+
+
+@pytest.mark.parametrize(("flag", "line"), HOOKS.items())
+@pytest.mark.parametrize(
+    ("events", "names"), [("pre-create,post-finish", "pre-create, post-finish"), ("", ", ".join(HookType))]
+)
+def test_hooks_are_told(start_server: StartServer, flag: str, line: str, events: str, names: str) -> None:
+    lines = [one.split(" ", 2)[2] for one in start_server(flag, f"-hooks-enabled-events={events}").log.splitlines()]
+    found = lines.index(line)
+    assert lines[found + 1] == f"Enabled hook events: {names}"
+    assert lines[found + 2].startswith("Supported tus extensions: ")
+
+
+@pytest.mark.parametrize("flag", ["-expiry=1h", "-disable-termination", "-disable-concatenation"])
+def test_extensions_are_those_that_are_announced(start_server: StartServer, flag: str) -> None:
+    server = start_server(flag)
+    announced = server.client().request("OPTIONS", "/files/").headers["tus-extension"]
+    assert f" Supported tus extensions: {announced}\n" in server.log
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,15 +9,15 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tusd_py.observability.cells import Pages
-from tusd_py.observability.logs import configure, timestamp
+from tusd_py.observability.logs import configure
+from tusd_py.server.announcement import announce_settings, announce_url
 from tusd_py.server.errors import StartError
-from tusd_py.server.inheritance import ACTIVATED, Inheritance, Predecessor, inherit
-from tusd_py.server.listeners import Listeners, listen
+from tusd_py.server.inheritance import Inheritance, Predecessor, inherit
+from tusd_py.server.listeners import listen
 from tusd_py.server.notify import Notifier
 from tusd_py.server.preparation import prepare_upload_dir, raise_file_limit
 from tusd_py.server.succession import RESTART_SIGNAL, Succession
@@ -62,10 +62,10 @@ def _run(settings: Settings, inherited: Inheritance) -> int:
     notifier = Notifier.of(os.environ, successor=predecessor is not None)
     kept, keeper = _keeping(predecessor)
     with listen(settings, inherited) as listeners:
-        _announce_settings(settings, listeners)
+        announce_settings(settings, listeners)
 
         def ready() -> None:
-            _announce_url(settings, listeners)
+            announce_url(settings, listeners)
             if predecessor is None:
                 notifier.ready()
             else:
@@ -103,34 +103,3 @@ def _serve(settings: Settings, tls: ssl.SSLContext | None, succession: Successio
         return serve(settings, listeners.take(index), tls, worker_ready, page=pages.page(index))
 
     return supervise(settings.workers, work, ready=ready, succession=succession, stop_timeout=settings.shutdown_timeout)
-
-
-def _announce_settings(settings: Settings, listeners: Listeners) -> None:
-    """tusd's own lines, in tusd's words and order."""
-    if not settings.show_startup_logs:
-        return
-    _print(f"Using '{settings.upload_dir}' as directory storage.")
-    _print(f"Using {settings.max_size / 1024 / 1024:.2f}MB as maximum size.")
-    if listeners.address == ACTIVATED:
-        _print(f"Using {listeners.shown} as address to listen, as systemd has opened it.")
-    elif settings.unix_sock is not None:
-        _print(f"Using {settings.unix_sock} as socket to listen.")
-    else:
-        _print(f"Using {settings.host}:{settings.port} as address to listen.")
-    _print(f"Using {settings.base_path} as the base path.")
-    if settings.expose_metrics:
-        _print(f"Using {settings.metrics_path} as the metrics path.")
-
-
-def _announce_url(settings: Settings, listeners: Listeners) -> None:
-    """The line that scripts wait for, and read the port from: it comes when connections are accepted, and always."""
-    if listeners.port is None:
-        return
-    scheme = "https" if settings.tls else "http"
-    host = settings.host or "::"
-    host = f"[{host}]" if ":" in host else host
-    _print(f"You can now upload files to: {scheme}://{host}:{listeners.port}{settings.base_path}")
-
-
-def _print(text: str) -> None:
-    print(f"{timestamp(time.time())} {text}", flush=True)
