@@ -60,7 +60,7 @@ pip_install() {
 
 missing_packages() {
     for pair in curl:curl git:git mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs nginx:nginx-light node:nodejs npm:npm openssl:openssl \
-        strace:strace; do
+        shellcheck:shellcheck strace:strace systemd-analyze:systemd; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
     done
 }
