@@ -113,11 +113,16 @@ async def test_what_was_signed_as_something_else_is_none(capabilities: UrlCapabi
 
 async def test_other_languages_can_sign(capabilities: UrlCapabilities, path: Path) -> None:
     """As docs/reference/authorization.md says, with nothing of ours."""
-    message = f"tusd-py url capability\ntc1.g.{int(NOW) + 60}\ndir/abc".encode()
-    mac = hmac.new(read_keys(path)[0], message, hashlib.sha256).digest()
-    query = f"?capability=tc1.g.{int(NOW) + 60}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+    def by_hand(signed: str) -> str:
+        mac = hmac.new(read_keys(path)[0], f"tusd-py url capability\n{signed}\ndir/abc".encode(), hashlib.sha256).digest()
+        return f"?capability={signed}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+    query = by_hand(f"tc1.g.{int(NOW) + 60}")
     assert await valid(capabilities, query, Action.DOWNLOAD)
     assert not await valid(capabilities, query, Action.APPEND)
+    for signed in (f"tc1.g.0{int(NOW) + 60}", "tc1.g.00", "tc1..0", "tc1.x.0", "tc2.g.0", "tc1.g.-1", "tc1.g.", "g.0"):
+        assert not await valid(capabilities, by_hand(signed), Action.DOWNLOAD)
 
 
 @pytest.mark.parametrize(("later", "good"), [(0, True), (59, True), (60, False), (1e9, False)])

@@ -158,6 +158,15 @@ def test_what_was_signed_as_something_else_is_no_intent() -> None:
     refused(f"{begin}.{base64.urlsafe_b64encode(hmac.digest(KEY, begin.encode(), 'sha256')).decode().rstrip('=')}")
 
 
+def test_a_payload_has_one_spelling() -> None:
+    raw = json.dumps({"exp": int(NOW) + 60, "nonce": NONCE + "x" * 4}).encode()
+    assert len(raw) % 3 == 1, "so that the last character has unused bits"
+    begin = "ti1." + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    read(f"{begin}.{sign(KEY, 'tusd-py upload intent', begin)}")
+    other = begin[:-1] + {"Q": "R", "0": "1"}[begin[-1]]
+    refused(f"{other}.{sign(KEY, 'tusd-py upload intent', other)}", "can't be understood")
+
+
 @pytest.mark.parametrize("prefix", ["", "ti0.", "ti2.", "TI1.", "ti1", "ti1..", "tc1."])
 def test_other_versions_are_not_read(prefix: str) -> None:
     refused(by_hand(json.dumps({"exp": int(NOW) + 60, "nonce": NONCE}), prefix=prefix))

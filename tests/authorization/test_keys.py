@@ -17,7 +17,7 @@ GOOD = "k" * MIN_KEY
 
 
 def test_keys_are_lines_as_they_stand() -> None:
-    other = "#" .join(["a+/=_-"] * 8)
+    other = "#".join(["a+/=_-"] * 8)
     assert parse_keys(f"# made by hand\n\n  {GOOD}\t\r\n{other}".encode()) == (GOOD.encode(), other.encode())
 
 
@@ -38,9 +38,10 @@ def test_what_is_no_secret_file_is_refused(content: bytes, complaint: str) -> No
         parse_keys(content)
 
 
-def test_a_new_file_has_one_new_key_and_is_nobody_elses(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_a_new_file_has_one_new_key_and_is_nobody_elses(tmp_path: Path, umask: int) -> None:
     path = tmp_path / "secret"
-    old = os.umask(0)
+    old = os.umask(umask)
     try:
         write_new_key_file(path)
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ from tusd_py.authorization.used import UsedIntents
 from tusd_py.protocol.refusals import Forbidden
 
 async def main():
-    store = UsedIntents(Path(sys.argv[1]), clock=lambda: 0.0)
+    store = UsedIntents(Path(sys.argv[1]), durable=False, clock=lambda: 0.0)
     won = []
     print("ready", flush=True)
     sys.stdin.readline()
@@ -89,17 +90,21 @@ asyncio.run(main())
 
 
 def test_of_several_processes_one_wins_each_time(tmp_path: Path) -> None:
-    racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for racer in racers:
-        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    won = [int(number) for racer in racers for number in racer.communicate(timeout=60)[0].split()]
+    command = [sys.executable, "-c", RACER, str(tmp_path)]
+    with ExitStack() as stack:
+        racers = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(4)
+        ]
+        for racer in racers:
+            stack.callback(racer.kill)
+        for racer in racers:
+            assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+        won = [int(number) for racer in racers for number in racer.communicate(timeout=60)[0].split()]
     assert sorted(won) == list(range(200))
     assert len(names(tmp_path)) == 200
 
