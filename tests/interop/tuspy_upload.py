@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from tusclient.client import TusClient
-from tusclient.exceptions import TusUploadFailed
+from tusclient.exceptions import TusCommunicationError
 from tusclient.storage.filestorage import FileStorage
 from tusclient.uploader import AsyncUploader, Uploader
 
@@ -44,13 +44,13 @@ def main() -> None:
     options = task["options"]
     if storage := task["storage"]:
         options |= {"store_url": True, "url_storage": FileStorage(storage)}
-    uploader = KINDS[task["how"]](task["file"], client=TusClient(task["endpoint"]), **options)
+    uploader = KINDS[task["how"]](task["file"], client=TusClient(task["endpoint"], headers=task.get("headers")), **options)
     begun_at, error = uploader.offset, None
     try:
         done = uploader.upload(stop_at=task["stop_at"])
         if asyncio.iscoroutine(done):
             asyncio.run(done)
-    except TusUploadFailed as failure:
+    except TusCommunicationError as failure:
         error = failure.status_code or str(failure)
     json.dump({"url": uploader.url, "begun_at": begun_at, "offset": uploader.offset, "error": error}, sys.stdout)
 
