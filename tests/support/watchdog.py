@@ -78,6 +78,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "fs/intents.py:Intents.offset": {"os.access": NAMES, "os.readlink": NAMES},
     # A hook that is a program
     "hooks/command.py:_is_there": {"os.lstat": NAMES},
+    "hooks/processes.py:Process._reap": {"os.waitpid": "of a process that has ended"},
     # Its lock
     "locker/kernel_locks.py:KernelLocks._open": {"os.open": ONCE},
     "locker/peers.py:Peers._start": {"os.open": ONCE, "os.rename": ONCE},
