@@ -95,9 +95,7 @@ class TusApp:
         path = scope["path"]
         relative = path[len(root) :] if path.startswith(root) else path
         upload_id = relative[len(self._base) :].removesuffix("/")
-        request = Request(
-            scope, receive, root + self._base, self._network_timeout, path=upload_id, behind_proxy=self._behind_proxy
-        )
+        request = Request(scope, receive, root + self._base, self._network_timeout, upload_id, self._behind_proxy)
         started = perf_counter()
         self._observer.request_incoming(request)
         extra = list(_ALWAYS)

@@ -31,22 +31,19 @@ class Request:
     """One HTTP request, and the `Call` behind a use case. `method` is the overriding one where there is an override (C11 to
     C14); `path` is the part below `root`. `behind_proxy` says that what a proxy tells about the client counts."""
 
-    __slots__ = (
-        "_behind_proxy", "_facts", "_root", "any_owner", "body", "claim", "headers", "max_size", "method", "owner", "path",
-        "response", "scope",
-    )  # fmt: skip
+    # Nearly no request has any of these: as attributes of the class they cost nothing.
+    owner: str | None = None
+    any_owner: bool = False
+    max_size: int | None = None
+    claim: Claim | None = None
+    response: HttpResponse | None = None
+    _facts: HttpRequest | None = None
 
     def __init__(
-        self, scope: Scope, receive: Receive, root: str, timeout: float, *, path: str = "", behind_proxy: bool = False
+        self, scope: Scope, receive: Receive, root: str, timeout: float, path: str = "", behind_proxy: bool = False
     ) -> None:
         self.scope = scope
         self.path, self._behind_proxy = path, behind_proxy
-        self.owner: str | None = None
-        self.any_owner = False
-        self.max_size: int | None = None
-        self.claim: Claim | None = None
-        self.response: HttpResponse | None = None
-        self._facts: HttpRequest | None = None
         # a Body with `complete`: whether nothing of it is left on the connection
         self.body: Any = (scope.get("extensions") or {}).get(BODY_EXTENSION)
         pairs = scope["headers"]

@@ -65,7 +65,7 @@ class FilesystemStore:
         where = data_path(self._root, upload_id) if path is None else confine(self._root, path)
         return {"Type": "filestore", "Path": where}
 
-    async def create(self, upload: Upload, *, verified: bool = True) -> DirectWriter:
+    async def create(self, upload: Upload, *, verified: bool = True, fresh: bool = False) -> DirectWriter:
         path = self._path(upload)
         fd = -1
         try:
@@ -74,7 +74,8 @@ class FilesystemStore:
             except FileNotFoundError:
                 make_parents(path, self._dir_mode)
                 fd = os.open(path, _CREATE, self._file_mode)
-            self._intents.end(upload.id)  # of an upload that had this id and was removed by somebody else
+            if not fresh:
+                self._intents.end(upload.id)  # of an upload that had this id and was removed by somebody else
         except (FileExistsError, NotADirectoryError) as error:  # the latter: `a/b`, and `a` is an upload
             raise UploadExists(f"creating {path!r}: there is something already") from error
         except OSError as error:

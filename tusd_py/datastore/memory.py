@@ -106,7 +106,7 @@ class MemoryStore:
             raise StorageFailure(f"{path!r}: bytes in memory have no path")
         return {"Type": "memory"}
 
-    async def create(self, upload: Upload, *, verified: bool = True) -> MemoryWriter:
+    async def create(self, upload: Upload, *, verified: bool = True, fresh: bool = False) -> MemoryWriter:
         if upload.id in self._uploads:
             raise UploadExists(f"{upload.id!r} is there already")
         target = self._uploads[upload.id] = _Bytes()

@@ -73,8 +73,10 @@ class DataStore(Protocol):
         `path` is a hook's wish; what it means is the store's business. Raises `StorageFailure` for one that can't be.
         """
 
-    async def create(self, upload: Upload, *, verified: bool = True) -> Writer:
+    async def create(self, upload: Upload, *, verified: bool = True, fresh: bool = False) -> Writer:
         """Make an empty place for the bytes where `upload.storage` says; returns a writer at its beginning.
+
+        `fresh` says that no upload had this id before, so that nothing left of one has to be looked for.
 
         Raises `UploadExists`, and then leaves that upload alone; `OutOfSpace`; `StorageFailure`.
         """

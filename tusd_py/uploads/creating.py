@@ -43,9 +43,19 @@ GATED_ASSEMBLY_WAIT = 600.0
 would."""
 
 
+_ID_BYTES = 16
+_ids: list[str] = []
+
+
 def random_id() -> str:
-    """tusd's form: 16 random bytes as 32 lower-case hex digits."""
-    return os.urandom(16).hex()
+    """tusd's form: 16 random bytes as 32 lower-case hex digits. The system is asked for many at once: each question costs."""
+    if not _ids:
+        text = os.urandom(_ID_BYTES * 64).hex()
+        _ids.extend(text[start : start + 2 * _ID_BYTES] for start in range(0, len(text), 2 * _ID_BYTES))
+    return _ids.pop()
+
+
+os.register_at_fork(after_in_child=_ids.clear)  # or parent and child would give out the same ids
 
 
 class Creator:
@@ -170,10 +180,11 @@ class Creator:
             await reservation.announce(upload)
 
     async def _allocate(self, upload: Upload, *, verified: bool = True) -> Writer:
-        """The record, then a place for the bytes: an upload is there once both are."""
+        """The record, then a place for the bytes: an upload is there once both are. Only a hook chooses ids that may have been
+        in use."""
         await self._info.create(upload)
         try:
-            return await self._data.create(upload, verified=verified)
+            return await self._data.create(upload, verified=verified, fresh=not self._gates.creation)
         except BaseException:
             await self._forget_record(upload)
             raise
