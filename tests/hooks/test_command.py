@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +192,34 @@ async def test_a_cancelled_call_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     assert not alive(await pid_in(tmp_path / "pid"))
+    await until(lambda: not alive(child))
+
+
+async def test_a_call_cancelled_before_its_turn_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "STARTERS", 1)
+    script(tmp_path, "echo >> started")
+    asked, go = hooks(tmp_path), threading.Event()
+    asked._starters.submit(go.wait, 60)
+    call = asyncio.create_task(asked.invoke(event()))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    go.set()
+    await asked.invoke(event())
+    assert (tmp_path / "started").read_text() == "\n", "only the second call"
+
+
+@pytest.mark.parametrize("text", ["exit 3", "kill -KILL $$"])
+async def test_without_pidfds_a_thread_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    script(tmp_path, text)
+    with pytest.raises(HookFailure, match=r"unexpected return code 3|SIGKILL"):
+        await hooks(tmp_path).invoke(event())
+    script(tmp_path, HANGING)
+    with pytest.raises(HookFailure, match="took longer"):
+        await hooks(tmp_path, timeout=0.5).invoke(event())
+    child = await pid_in(tmp_path / "child")
     await until(lambda: not alive(child))
 
 

@@ -32,9 +32,7 @@ def test_hooks_are_enabled_by_name(names: str, kinds: frozenset[HookType]) -> No
 
 @pytest.mark.parametrize("names", [" ", "pre-create, post-create", "pre-create,", ",", "Pre-Create", "pre-create,post-party"])
 def test_other_names_are_refused_in_tusds_words(names: str) -> None:
-    with pytest.raises(
-        SettingsError, match=r"^Unknown hook event type in -hooks-enabled-events flag: '.*expected names"
-    ):
+    with pytest.raises(SettingsError, match=r"^Unknown hook event type in -hooks-enabled-events flag: '.*expected names"):
         load([f"-hooks-enabled-events={names}"], {})
 
 

@@ -1,6 +1,6 @@
 """The two pipes to a process: what it is told, and what it says. Both without threads, and both let go whatever happens.
 
-asyncio's own (`stdin=PIPE`) tie the end of a process to the end of its pipes, which a background job keeps open.
+asyncio's own tie the end of a process to the end of its pipes, which a background job keeps open.
 """
 
 from __future__ import annotations
