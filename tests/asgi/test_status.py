@@ -276,6 +276,18 @@ async def test_pages_that_read_no_more_than_a_window(monkeypatch: pytest.MonkeyP
     assert sorted(found) == ["id10", "id2", "id9"] and sizes[:3] == [2, 0, 0]
 
 
+async def test_a_long_list_leaves_the_loop_to_others() -> None:
+    app = guarded()
+    for _ in range(status.IN_ONE_GO * 3):
+        await create(app, authorization="ann")
+    listing = asyncio.ensure_future(got(app, "/.uploads?limit=1000", as_user("ann")))
+    turns = 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len((await listing)["uploads"]) == status.IN_ONE_GO * 3 and turns > 3
+
+
 async def test_states() -> None:
     app = guarded()
     paused = await create(app, authorization="ann")

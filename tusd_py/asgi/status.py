@@ -7,6 +7,7 @@ are, so without authorisation there is no list.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import json
 import time
@@ -173,6 +174,8 @@ class StatusPages:
         window = await self._window(query.cursor)
         found: list[Progress] = []
         for number, upload_id in enumerate(window, 1):
+            if number % IN_ONE_GO == 0:
+                await asyncio.sleep(0)
             with suppress(UploadMissing, UploadGone, UploadDamaged):
                 upload = await self._uploads.look(upload_id)
                 if isinstance(subject, Everything) or subject == OwnedBy(upload.owner or ""):

@@ -26,7 +26,7 @@ __all__ = ["Watchers"]
 _log = logging.getLogger("tusd_py.uploads")
 
 MAX_WATCHES = 1000
-"""Watchers of one process. Each costs a connection; looking at 1000 uploads costs some 40 ms, once an interval."""
+"""Watchers of one process. Each costs a connection, and mostly one look at a record in every interval."""
 
 MAX_FOLLOWED = 10_000
 """Unfinished uploads whose last state is remembered, a few hundred bytes each; changes of more are not told."""
@@ -35,7 +35,7 @@ MAX_DISMISSED = 100_000
 """Ids of records that need not be read again; more are read again at every look through all records."""
 
 IN_ONE_GO = 50
-"""Records read on the event loop before requests get their turn: a millisecond or two."""
+"""Records read on the event loop before requests get their turn."""
 
 MIN_INTERVAL = 0.1
 SCAN_INTERVALS = 2
