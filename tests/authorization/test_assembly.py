@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 
 from tests.authorization.support import allowed, denied, request, secret_file, upload
+from tusd_py import create_app
 from tusd_py.assembly.authorization import build_authorizer
 from tusd_py.authorization.intents import read_keys, sign_intent
 from tusd_py.ports.authorization import Action, Authorizer
@@ -97,6 +99,16 @@ async def test_a_function(files: dict[str, Path], tmp_path: Path, monkeypatch: p
     authorizer = build(files, auth_python="assembled_authorizer:decide")
     allowed(await authorizer.authorize(request(), Action.CREATE, None))
     denied(await authorizer.authorize(request(), Action.TERMINATE, upload()), 403)
+
+
+@pytest.mark.parametrize("authorize", [None, lambda *_: True], ids=["settings", "argument"])
+async def test_an_application_that_is_mounted_keeps_to_its_settings(files: dict[str, Path], authorize: Any) -> None:
+    app = create_app(files["upload_dir"], settings=Settings(auth_tokens=files["tokens"]), authorize=authorize)
+    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": "4"}
+    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client:
+        stranger = await client.post("/", headers=headers)
+        alice = await client.post("/", headers={**headers, "Authorization": f"Bearer {TOKEN}"})
+    assert (stranger.status_code, alice.status_code) == (401 if authorize is None else 201, 201)
 
 
 SENTENCES: list[tuple[dict[str, Any], str]] = [

@@ -125,7 +125,7 @@ def create_app(
     return _application(
         everything,
         make_hooks(hooks, hook_timeout),
-        make_authorizer(authorize),
+        build_authorizer(everything) if authorize is None else make_authorizer(authorize),
         observer,
         cors=None if cors_allow_origin is None else Cors(allow_origin=re.compile(cors_allow_origin)),
     )
