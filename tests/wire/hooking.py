@@ -52,6 +52,7 @@ class Hooking:
     def __init__(self, directory: Path, arguments: list[str], environment: dict[str, str] | None = None) -> None:
         self.directory, self.arguments, self.environment = directory, arguments, environment or {}
         self.told_in = directory / "told"
+        self.way = ""
 
     def answer(self, kind: str, **answer: Any) -> None:
         """What hooks of this kind answer from now on."""
