@@ -161,6 +161,11 @@ def test_what_counts_of_an_upload(upload: Upload, stored: int, awaited: int, run
     assert not entry.runs(NOW)
 
 
+def test_what_can_never_be_finished_is_over() -> None:
+    assert Entry.of(Upload(id="a", length=10, partials=("b",), failure="gone"), NOW).finished
+    assert not Entry.of(Upload(id="a", length=10, partials=("b",)), NOW).finished
+
+
 def test_no_limit_is_none() -> None:
     assert not LimitSettings().any
     assert LimitSettings(min_free=0).any

@@ -103,3 +103,21 @@ class LimiterRecoverySuite(LimiterTests):
         clock.turn(GRACE + 1)
         await limiter.recover()
         await limiter.admit(Upload(id="a", length=1001), ME)
+
+    async def test_a_record_that_has_been_found_is_not_looked_for_again(
+        self, open: Open, uploads: Uploads, clock: TurnedClock
+    ) -> None:
+        """A second look at each of a million uploads would be as dear as the first."""
+        limiter = open(LimitSettings(quota=100))
+        upload = Upload(id="a", length=5, active_at=clock.now)
+        await limiter.admit(upload, ME)
+        uploads.put(upload)
+        clock.turn(GRACE + 1)
+        looks = []
+
+        async def count(upload_id: str) -> None:
+            looks.append(upload_id)
+
+        uploads.on_load = count
+        await limiter.recover()
+        assert looks == ["a"]
