@@ -163,6 +163,12 @@ WRONG = {
         "PATCH is answered with 403",
         "nginx: no `limit_except`",
     ),
+    "held events": (
+        {"proxy_buffering off;": "proxy_ignore_headers X-Accel-Buffering;"},
+        "events",
+        "nothing comes of a stream of events",
+        "proxy_buffering off;",
+    ),
     "compression": (
         {"gzip off;": "gzip on; gzip_proxied any; gzip_types *; gzip_min_length 1;"},
         "downloads",

@@ -14,8 +14,13 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, ResponseReceived, StreamReset
 
 from tests.interop.clients import JsClient, assert_stored, make_file, stored
 from tests.interop.proxy import SHIPPED, Answer, Certificate, Nginx, render, running_nginx
@@ -262,6 +267,85 @@ def test_early_refusal_reaches_a_client_that_is_still_sending(nginx: Nginx, vers
     answer = nginx.request(version, "POST", nginx.url, {"Upload-Length": -1}, body)
     assert (answer.status, answer.body.split(b":")[0]) == (400, b"ERR_INVALID_UPLOAD_LENGTH"), nginx.errors[-2000:]
     assert nginx.buffered_files() == []
+
+
+def test_an_early_refusal_over_http2_is_whole_before_the_stream_is_reset(nginx: Nginx) -> None:
+    """The whole answer, its end, then RST_STREAM with NO_ERROR: "stop sending" as RFC 9113, 8.1, has it."""
+    url = create(nginx, "2", 200 * MIB)
+    context = ssl.create_default_context(cafile=str(nginx.certificate.certificate))
+    context.set_alpn_protocols(["h2"])
+    http = H2Connection(H2Configuration(client_side=True))
+    http.initiate_connection()
+    fields = {"tus-resumable": "1.0.0", "upload-offset": "5", "content-type": OFFSET_STREAM, "content-length": str(100 * MIB)}
+    pseudo = {":method": "PATCH", ":scheme": "https", ":authority": f"localhost:{nginx.port}", ":path": path_of(url)}
+    http.send_headers(1, list((pseudo | fields).items()))
+    http.send_data(1, bytes(16384))
+    names: list[str] = []
+    body = b""
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", nginx.port), 15), server_hostname="localhost") as tls:
+        while "StreamReset" not in names:
+            tls.sendall(http.data_to_send())
+            data = tls.recv(1 << 16)
+            assert data, f"closed after {names}"
+            for event in http.receive_data(data):
+                if isinstance(event, ResponseReceived):
+                    assert dict(event.headers or ())[b":status"] == b"409"
+                elif isinstance(event, DataReceived):
+                    body += event.data or b""
+                elif isinstance(event, StreamReset):
+                    assert event.error_code == ErrorCodes.NO_ERROR
+                names.append(type(event).__name__)
+    assert body.startswith(b"ERR_MISMATCHED_OFFSET")
+    order = [name for name in names if name in ("ResponseReceived", "StreamEnded", "StreamReset")]
+    assert order == ["ResponseReceived", "StreamEnded", "StreamReset"]
+
+
+@versions
+@pytest.mark.parametrize(
+    ("flag", "status", "code"),
+    [("-max-size=1048576", 413, b"ERR_MAX_SIZE_EXCEEDED"), ("-min-free-space=8000TiB", 507, b"ERR_INSUFFICIENT_STORAGE")],
+)
+def test_uploads_that_do_not_fit_are_refused_before_they_are_sent(
+    tmp_path: Path, certificate: Certificate, version: str, flag: str, status: int, code: bytes
+) -> None:
+    with (
+        ServerProcess(tmp_path / "data", "-behind-proxy", flag) as server,
+        running_nginx(tmp_path / "nginx", f"127.0.0.1:{server.port}", certificate) as nginx,
+    ):
+        answer = nginx.request(version, "POST", nginx.url, {"Upload-Length": 100 * MIB}, bytes(100 * MIB))
+        assert answer.status == status and answer.body.startswith(code), answer
+        assert nginx.buffered_files() == []
+
+
+@versions
+@pytest.mark.parametrize("upstream", ["tcp", "unix"])
+def test_events_come_as_they_happen(tmp_path: Path, certificate: Certificate, version: str, upstream: str) -> None:
+    sock = tmp_path / "http.sock"
+    with (
+        ServerProcess(tmp_path / "data", "-behind-proxy", unix=str(sock) if upstream == "unix" else None) as server,
+        running_nginx(
+            tmp_path / "nginx", f"unix:{sock}" if upstream == "unix" else f"127.0.0.1:{server.port}", certificate
+        ) as nginx,
+    ):
+        url = create(nginx, version, 10)
+        events = url.replace("/files/", "/files/.events/")
+        command = nginx.command(version, "GET", events, {"Accept": "text/event-stream"}, "--no-buffer")
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as watcher:
+            assert watcher.stdout is not None
+            until_line(watcher.stdout, '"offset":0')  # while nothing happens, so nothing pushes it out
+            assert patch(nginx, version, url, 0, b"12345").status == 204
+            until_line(watcher.stdout, '"offset":5')
+            assert patch(nginx, version, url, 5, b"67890").status == 204
+            until_line(watcher.stdout, '"offset":10')
+            assert watcher.wait(30) == 0  # the end of the upload ends the stream
+
+
+def until_line(stream: IO[bytes], part: str) -> None:
+    """Read up to a line that contains this; the test's own limit bounds the wait."""
+    for line in stream:
+        if part in line.decode().replace(" ", ""):
+            return
+    raise AssertionError(f"the stream ended without {part}")
 
 
 @versions

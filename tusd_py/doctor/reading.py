@@ -38,8 +38,9 @@ def _ranges(patient: Patient, url: str, data: bytes) -> None:
 def events(patient: Patient) -> None:
     """If the server tells the progress of an upload as a stream of events: the first comes at once."""
     url = patient.create(10)
+    stream = f"{patient.url}.events/{url.removeprefix(patient.url)}"
     with patient.open() as exchange:
-        exchange.send_head("GET", target(url), patient.headers(("Accept", "text/event-stream"), tus=False))
+        exchange.send_head("GET", target(stream), patient.headers(("Accept", "text/event-stream"), tus=False))
         exchange.end()
         piece = exchange.first_piece(patient.options.timeout)
         head = exchange.head
