@@ -85,6 +85,17 @@ def test_a_reader_that_stalls_costs_lines_and_nothing_else() -> None:
             assert received.readline() == b"after\n"
 
 
+def test_an_entry_that_cannot_be_written_costs_its_batch_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    writer = LineWriter(stream, "".join)
+    writer.put(5)
+    assert writer.flush()
+    writer.put("after\n")
+    assert writer.flush()
+    assert (stream.getvalue(), writer.lost) == ("after\n", 1)
+    assert "TypeError" in capsys.readouterr().err
+
+
 def test_a_reader_that_has_gone_away() -> None:
     reader, writer, stream = pipe_writer()
     os.close(reader)

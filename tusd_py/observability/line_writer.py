@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
@@ -137,9 +138,17 @@ class LineWriter:
         while count := min(len(queue), BATCH):
             entries = [queue.popleft() for _ in range(count)]
             try:
-                self._write(self._render(entries))
+                self._write(self._text(entries))
             except (OSError, ValueError):  # closed, full, gone: there is nobody to be told
                 self.lost += count
+
+    def _text(self, entries: list[Any]) -> str:
+        try:
+            return self._render(entries)
+        except Exception:  # a defect, which must not cost the log
+            self.lost += len(entries)
+            traceback.print_exc()
+            return ""
 
     def _write(self, text: str) -> None:
         if self._fd is None:
