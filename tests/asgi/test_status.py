@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests.asgi.support import STREAM, TUS, Answer, call, create, make_app, make
 from tusd_py.asgi import TusApp, sse, status
 from tusd_py.infostore.memory import MemoryInfoStore
 from tusd_py.ports.authorization import Action, Decision, allow, deny
+from tusd_py.ports.failures import RecordDamaged
 from tusd_py.protocol.cors import Cors
 from tusd_py.protocol.exchange import HttpRequest
 from tusd_py.protocol.rules import Policy
@@ -108,6 +111,13 @@ async def test_ids_with_slashes() -> None:
     assert (await got(app, "/.status/a/b.c/d"))["id"] == "a/b.c/d"
 
 
+async def test_what_can_not_be_an_id_is_not_looked_for() -> None:
+    info = MemoryInfoStore()
+    app = make_app(uploads=make_uploads(info=info))
+    await info.create(Upload(id="x.info", length=1))
+    assert (await get(app, "/.status/x.info")).status == 404
+
+
 async def test_below_a_base_path() -> None:
     app = make_app(base_path="/files/")
     path = await create(app, "/files/")
@@ -154,6 +164,18 @@ async def until(app: TusApp, path: str, state: str, offset: int) -> dict[str, An
         while (shown := await got(app, path))["state"] != state or shown["offset"] != offset:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return shown
+
+
+async def test_what_is_being_received_expires_later() -> None:
+    info = MemoryInfoStore(lambda: time.time() - 1800)
+    app = make_app(uploads=make_uploads(Policy(expiry=3600), info=info))
+    path = await create(app)
+    before = (await got(app, f"/.status{path}"))["expires"]
+    slow = Slow(app, path)
+    slow.piece(b"hello")
+    meanwhile = (await until(app, f"/.status{path}", "receiving", 5))["expires"]
+    await slow.end()
+    assert datetime.fromisoformat(meanwhile) - datetime.fromisoformat(before) >= timedelta(minutes=29)
 
 
 async def test_status_while_receiving() -> None:
@@ -251,15 +273,16 @@ async def test_pages() -> None:
     app = guarded()
     wanted = sorted([await create(app, authorization="ann") for _ in range(7)])
     for limit in (1, 2, 3, 6, 7, 8, 1000):
-        found, cursor = [], ""
+        found, cursor, count = [], "", 0
         while True:
+            count += 1
             page = await got(app, f"/.uploads?limit={limit}" + (f"&cursor={cursor}" if cursor else ""), as_user("ann"))
             found += [f"/{each['id']}" for each in page["uploads"]]
             assert len(page["uploads"]) <= limit
             if page["next"] is None:
                 break
             cursor = page["next"]
-        assert found == wanted
+        assert found == wanted and count == -(-7 // limit)
 
 
 async def test_pages_that_read_no_more_than_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +297,41 @@ async def test_pages_that_read_no_more_than_a_window(monkeypatch: pytest.MonkeyP
         found += [each["id"] for each in page["uploads"]]
         query = f"/.uploads?cursor={page['next']}" if page["next"] else ""
     assert sorted(found) == ["id10", "id2", "id9"] and sizes[:3] == [2, 0, 0]
+
+
+async def test_a_page_that_ends_with_its_window_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "WINDOW", 3)
+    app = guarded()
+    for _ in range(4):
+        await create(app, authorization="ann")
+    first = await got(app, "/.uploads?limit=3", as_user("ann"))
+    second = await got(app, f"/.uploads?limit=3&cursor={first['next']}", as_user("ann"))
+    assert [each["id"] for page in (first, second) for each in page["uploads"]] == ["id1", "id2", "id3", "id4"]
+    assert second["next"] is None
+
+
+async def test_a_list_leaves_out_what_is_gone_expired_or_damaged() -> None:
+    now = time.time()
+
+    class Damaged(MemoryInfoStore):
+        async def load(self, upload_id: str) -> Upload:
+            if upload_id == "damaged":
+                raise RecordDamaged("half of it is missing")
+            return await super().load(upload_id)
+
+        async def ids(self) -> AsyncIterator[str]:
+            yield "gone"
+            async for upload_id in super().ids():
+                yield upload_id
+
+    info = Damaged(lambda: now)
+    app = guarded(make_uploads(Policy(expiry=60), info=info))
+    await info.create(Upload(id="damaged", length=1, owner="ann"))
+    await create(app, authorization="ann")
+    now -= 100
+    await create(app, authorization="ann")
+    listed = await got(app, "/.uploads", as_user("ann"))
+    assert [each["id"] for each in listed["uploads"]] == ["id1"]
 
 
 async def test_a_long_list_leaves_the_loop_to_others() -> None:
@@ -349,6 +407,7 @@ class Stream:
         self.blocked = asyncio.Event()
         self.blocked.set()
         self.sending = 0
+        self.broken = False
         self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._gone = asyncio.Event()
         self._text = ""
@@ -368,6 +427,8 @@ class Stream:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
+        if self.broken:
+            raise OSError("gone")
         self.sending += 1
         await self.blocked.wait()
         self.sending -= 1
@@ -416,7 +477,8 @@ async def test_events_of_an_upload() -> None:
     first = await stream.next()
     assert (first["event"], first["id"], json.loads(first["data"])["offset"]) == ("progress", "1", 0)
     slow = Slow(app, path)
-    assert brief(await stream.event()) == ("progress", "receiving", 0)
+    second = await stream.next()
+    assert (second["event"], second["id"], json.loads(second["data"])["state"]) == ("progress", "2", "receiving")
     slow.piece(b"hello")
     assert brief(event := await stream.event()) == ("progress", "receiving", 5)
     assert event[1]["bytes_per_second"] is not None
@@ -483,7 +545,9 @@ async def test_events_of_an_owner() -> None:
     assert brief(event := await stream.event()) == ("progress", "paused", 0)
     assert (event[1]["id"], event[1]["owner"]) == (path[1:], "ann")
     await create(app, authorization="ann", length=5, body=b"hello")
-    assert brief(await stream.event()) == ("finished", "finished", 5)
+    while (last := await stream.next()).get("event") != "finished":
+        assert last
+    assert last["id"].isdecimal()
     seen: dict[str, str] = {}
     while len(seen) < 3:
         _, data = await all_of_them.event()
@@ -558,15 +622,22 @@ async def stalled(stream: Stream, app: TusApp) -> None:
 
 async def test_a_client_whose_connection_broke_is_dropped() -> None:
     app = make_app()
+    path = await create(app)
+    stream = Stream(app, f"/.events{path}")
+    await stream.event()
+    stream.broken = True
+    await stalled(stream, app)
+
+
+async def test_silence_of_the_server_is_not_held_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "STALL", 0.05)
+    monkeypatch.setattr(sse, "HEARTBEAT", 0.2)
+    app = make_app()
     stream = Stream(app, f"/.events{await create(app)}")
     await stream.event()
-
-    async def broken(_: Any) -> None:
-        raise OSError("gone")
-
-    stream._send = broken  # type: ignore[method-assign]
+    for _ in range(3):
+        assert await stream.next() == {"": "still here"}
     await stream.leave()
-    assert open_watches(app) == 0
 
 
 @pytest.mark.parametrize("how", ["told", "lifespan", "host"])

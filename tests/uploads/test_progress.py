@@ -173,7 +173,7 @@ async def test_the_end_of_an_upload(source: Source, watchers: Watchers) -> None:
     source.receive("a", 10)
     await watchers.sample()
     source.receiving.clear()
-    source.put("a", 10)
+    source.put("a", 10, active_at=NOW)
     await watchers.sample()
     assert await news(watch) == [("a", 10, "finished")]
     await watchers.sample()
@@ -237,6 +237,7 @@ async def test_an_owner_is_told_of_what_is_running_at_once(source: Source, watch
     await watchers.sample()
     assert await news(watch) == [("a", 2, "receiving")]
     assert source.looks == [] and source.listings == 0
+    assert list(watchers._followed) == ["a"]
 
 
 async def test_everything_is_everything(source: Source, watchers: Watchers) -> None:
@@ -262,6 +263,19 @@ async def test_an_owner_is_told_of_what_another_process_does(source: Source, wat
     del source.records["a"]
     await watchers.sample()
     assert await news(watch) == [("a", 6, "terminated")]
+    assert not watchers._followed and not watchers._rates
+
+
+async def test_who_is_not_watched_any_more_is_forgotten(source: Source, watchers: Watchers) -> None:
+    for upload_id, owner in (("a", "ann"), ("b", "bob")):
+        source.put(upload_id, owner=owner)
+    watchers.open(OwnedBy("ann"))
+    watch = watchers.open(OwnedBy("bob"))
+    await watchers.scan()
+    assert sorted(watchers._followed) == ["a", "b"]
+    watchers.close(watch)
+    await watchers.scan()
+    assert sorted(watchers._followed) == ["a"]
 
 
 async def test_what_vanishes_while_nothing_moves_is_terminated(source: Source, watchers: Watchers) -> None:
@@ -278,8 +292,9 @@ async def test_what_had_ended_before_is_no_news(source: Source, watchers: Watche
     source.put("old", 10, owner="ann")
     watch = watchers.open(OwnedBy("ann"))
     source.put("new", 10, owner="ann", active_at=NOW)
+    source.put("just", 10, owner="ann", active_at=NOW - 0.01)  # as coarse clocks have it
     await watchers.scan()
-    assert await news(watch) == [("new", 10, "finished")]
+    assert await news(watch) == [("new", 10, "finished"), ("just", 10, "finished")]
     await watchers.scan()
     assert await news(watch) == []
 
@@ -424,6 +439,18 @@ async def test_samples_and_scans_by_itself(source: Source) -> None:
     source.put("a", 10, owner="ann")
     assert await take(watch) == [("a", 10, "finished")]
     watchers.close(watch)
+
+
+async def test_who_begins_to_watch_does_not_wait_for_the_next_scan(source: Source) -> None:
+    watchers = Watchers(source, 1000.0, clock=lambda: NOW)
+    first = watchers.open(One("a"), at(source.put("a")))
+    await take(first)
+    await asyncio.sleep(0)
+    source.put("b", 2, owner="ann")
+    second = watchers.open(OwnedBy("ann"))
+    assert await take(second) == [("b", 2, "paused")]
+    for watch in (first, second):
+        watchers.close(watch)
 
 
 async def test_a_failure_does_not_end_it(source: Source, caplog: pytest.LogCaptureFixture) -> None:

@@ -84,10 +84,10 @@ class EventStream:
         try:
             async with asyncio.timeout(None) as patience:
                 await self._write_events(send, patience)
-        except TimeoutError:
-            return  # the answer stays without an end, on which servers cut the connection
         except OSError:
-            return  # how servers tell that the client is gone (ASGI 2.4)
+            # The client takes nothing (TimeoutError), or is gone (ASGI 2.4). The answer stays without an end, on which servers
+            # cut the connection.
+            return
 
     async def _write_events(self, send: Send, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()

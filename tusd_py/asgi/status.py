@@ -105,7 +105,7 @@ class StatusPages:
             (".uploads", False): lambda: self._list(request),
         }
         page = pages.get((name, bool(upload_id)))
-        if page is None or (self._authorizer is None and not upload_id):
+        if page is None:
             raise UploadMissing
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(headers={"Allow": "GET, HEAD, OPTIONS"})
