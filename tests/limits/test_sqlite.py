@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -56,8 +56,13 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         yield make
 
 
-def database(directory: Path) -> sqlite3.Connection:
-    return sqlite3.connect(directory / STATE_DIR / "account.db", isolation_level=None, check_same_thread=False)
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """The account in `tmp_path` as another process sees it; it is there before a limiter is opened."""
+    (tmp_path / STATE_DIR).mkdir()
+    path = tmp_path / STATE_DIR / "account.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        yield connection
 
 
 async def until_admitted(limiter: SqliteLimiter, upload: Upload) -> None:
@@ -82,21 +87,20 @@ async def test_the_account_outlives_the_process(make: Make) -> None:
         await second.admit(Upload(id="b", length=41), "")
 
 
-async def test_progress_is_written_when_the_account_is_closed(make: Make, tmp_path: Path) -> None:
+async def test_progress_is_written_when_the_account_is_closed(make: Make, database: sqlite3.Connection) -> None:
     limiter = make(quota=100)
     await limiter.admit(Upload(id="a", length=60), "")
     await limiter.progress(Upload(id="a", length=60, offset=7))
     await limiter.close()
-    assert database(tmp_path).execute("SELECT offset FROM uploads").fetchall() == [(7,)]
+    assert database.execute("SELECT offset FROM uploads").fetchall() == [(7,)]
 
 
-async def test_progress_is_written_after_a_while(make: Make, tmp_path: Path) -> None:
+async def test_progress_is_written_after_a_while(make: Make, database: sqlite3.Connection) -> None:
     limiter = make(quota=100)
     await limiter.admit(Upload(id="a", length=60), "")
     for offset in range(1, 8):
         await limiter.progress(Upload(id="a", length=60, offset=offset))
-    read = database(tmp_path)
-    await asyncio.to_thread(until, lambda: read.execute("SELECT offset FROM uploads").fetchall() == [(7,)])
+    await asyncio.to_thread(until, lambda: database.execute("SELECT offset FROM uploads").fetchall() == [(7,)])
 
 
 async def test_several_see_what_each_other_do(make: Make) -> None:
@@ -111,7 +115,7 @@ async def test_several_see_what_each_other_do(make: Make) -> None:
     await second.admit(Upload(id="b", length=60), "")
 
 
-async def test_sums_are_what_they_sum_up(make: Make, tmp_path: Path) -> None:
+async def test_sums_are_what_they_sum_up(make: Make, database: sqlite3.Connection) -> None:
     """Whatever is done to uploads, in whatever order."""
     random = Random(7)
     limiter = make(quota=1 << 60, min_free=0, free=lambda: 1 << 62)
@@ -135,16 +139,15 @@ async def test_sums_are_what_they_sum_up(make: Make, tmp_path: Path) -> None:
             await limiter.progress(upload)
         uploads[upload_id] = upload
     await limiter.close()
-    read = database(tmp_path)
     stored: dict[str, int] = {}
     for upload in uploads.values():
         stored[upload.owner or ""] = stored.get(upload.owner or "", 0) + (
             upload.length if upload.length is not None else upload.offset
         )
-    found = dict(read.execute("SELECT owner, stored FROM owners").fetchall())
+    found = dict(database.execute("SELECT owner, stored FROM owners").fetchall())
     assert {owner: sum for owner, sum in found.items() if sum} == {owner: sum for owner, sum in stored.items() if sum}
     awaited = sum(upload.length - upload.offset for upload in uploads.values() if upload.length is not None)
-    assert read.execute("SELECT awaited FROM totals").fetchall() == [(awaited,)]
+    assert database.execute("SELECT awaited FROM totals").fetchall() == [(awaited,)]
 
 
 async def test_an_admission_that_is_cancelled_leaves_nothing(make: Make) -> None:
@@ -198,17 +201,16 @@ async def test_a_damaged_account_says_so(make: Make, tmp_path: Path) -> None:
 
 
 async def test_an_account_that_others_keep_locked_is_a_failure(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tusd_py.limits.database.BUSY_TIMEOUT", 0.05)
     limiter = make(quota=100)
     await limiter.admit(Upload(id="a", length=60), "")
-    other = database(tmp_path)
-    other.execute("BEGIN IMMEDIATE")
+    database.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageFailure, match="database is locked"):
         await limiter.admit(Upload(id="b", length=1), "")
     await limiter.forget("a")  # is said to the log, and remembered
-    other.execute("ROLLBACK")
+    database.execute("ROLLBACK")
     await limiter.admit(Upload(id="b", length=100), "")
 
 
@@ -227,14 +229,14 @@ async def test_only_its_owner_may_read_the_account(make: Make, tmp_path: Path) -
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
-async def test_clients_with_all_of_their_rate_are_forgotten(make: Make, tmp_path: Path) -> None:
+async def test_clients_with_all_of_their_rate_are_forgotten(make: Make, database: sqlite3.Connection) -> None:
     clock = TurnedClock()
     limiter = make(create_rate=60, clock=clock)
     for number in range(20):
         await limiter.admit(Upload(id=str(number), length=1), f"192.0.2.{number}")
     clock.turn(2)
     await limiter.admit(Upload(id="last", length=1), "192.0.2.100")
-    assert database(tmp_path).execute("SELECT client FROM rates").fetchall() == [("client 192.0.2.100",)]
+    assert database.execute("SELECT client FROM rates").fetchall() == [("client 192.0.2.100",)]
 
 
 @pytest.mark.root
