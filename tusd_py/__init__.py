@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tusd_py.asgi import TusApp
     from tusd_py.assembly import create_app
+    from tusd_py.assembly.metrics import create_metrics
     from tusd_py.ports.authorization import Action, Authorizer, Decision, allow, deny
     from tusd_py.ports.hooks import HookFailure, Hooks
     from tusd_py.protocol.exchange import HttpRequest, HttpResponse
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "allow",
     "create_app",
+    "create_metrics",
     "deny",
 ]
 
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "asgi": ("TusApp",),
     "assembly": ("create_app",),
+    "assembly.metrics": ("create_metrics",),
     "ports.authorization": ("Action", "Authorizer", "Decision", "allow", "deny"),
     "ports.hooks": ("HookFailure", "Hooks"),
     "protocol.exchange": ("HttpRequest", "HttpResponse"),
