@@ -11,7 +11,7 @@ import pytest
 
 from tests.observability.support import RecordedCall, tell_small_upload, upload_of
 from tusd_py.observability.line_writer import LineWriter
-from tusd_py.observability.request_lines import RequestLines
+from tusd_py.observability.request_lines import ANSWERED, COMPLETE, CREATED, FINISHED, STARTED, Notes, RequestLines
 from tusd_py.observability.request_log import RequestLog
 from tusd_py.ports.call import NO_CALL
 from tusd_py.protocol.hooks import HookType
@@ -27,7 +27,7 @@ class Logged:
     def __init__(self, form: Literal["text", "json"] = "text", *, verbose: bool = True) -> None:
         self.stream, lines = io.StringIO(), RequestLines(form)
         self.writer = LineWriter(self.stream, lines)
-        self.log = RequestLog(self.writer, lines, verbose=verbose)
+        self.log = RequestLog(self.writer, verbose=verbose)
 
     @property
     def written(self) -> str:
@@ -174,7 +174,34 @@ def test_requests_at_once_are_kept_apart() -> None:
     logged.log.request_incoming(second)
     logged.log.response_outgoing(first, 204, None, 0.1)
     logged.log.response_outgoing(second, 204, None, 0.1)
-    assert [re.findall("id=(.*) status", line) for line in logged.lines[2:]] == [["one"], ["two"]]
+    answered = [line for line in logged.lines if "ResponseOutgoing" in line]
+    assert [re.findall("id=(.*) status", line) for line in answered] == [["one"], ["two"]]
+
+
+def test_a_request_that_takes_long_is_seen_while_it_runs() -> None:
+    logged, call = Logged(), RecordedCall("PATCH", "one")
+    logged.log.request_incoming(call)
+    assert len(logged.lines) == 1
+    logged.log.chunk_started(call, upload_of(upload_id="one"), 4096)
+    assert [line.split()[1] for line in logged.lines] == ["event=RequestIncoming", "event=ChunkWriteStart"]
+    logged.log.chunk_complete(call, upload_of(upload_id="one"), 4096, 1.0)
+    logged.log.response_outgoing(call, 204, None, 1.0)
+    assert [line.split()[1] for line in logged.lines[2:]] == ["event=ChunkWriteComplete", "event=ResponseOutgoing"]
+    assert all("id=one" in line for line in logged.lines[1:])
+
+
+def test_an_upload_across_two_seconds_has_the_right_times() -> None:
+    lines, upload = RequestLines("text"), upload_of(upload_id="one")
+    notes = Notes(1_700_000_000.9, "POST", "", "")
+    notes += [
+        (CREATED, 1_700_000_000.95, upload, "/one"),
+        (STARTED, 1_700_000_000.96, 4096, 0),
+        (COMPLETE, 1_700_000_001.0, 4096),
+        (FINISHED, 1_700_000_001.5, 4096),
+        (ANSWERED, 1_700_000_001.25, 201, ""),
+    ]
+    stamps = [line.split()[1][-9:] for line in lines([notes]).splitlines()]
+    assert stamps == ["20.900000", "20.950000", "20.960000", "21.000000", "21.500000", "21.250000"]
 
 
 def test_the_time_is_right_across_seconds() -> None:

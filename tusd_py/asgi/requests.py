@@ -37,7 +37,9 @@ class Request:
     max_size: int | None = None
     claim: Claim | None = None
     response: HttpResponse | None = None
+    notes: Any = None
     _facts: HttpRequest | None = None
+    _located: tuple[str, bytes] = ("", b"")
 
     def __init__(
         self, scope: Scope, receive: Receive, root: str, timeout: float, path: str = "", behind_proxy: bool = False
@@ -107,8 +109,12 @@ class Request:
 
     def location(self, upload_id: str) -> bytes:
         """The absolute URL of an upload."""
-        here = origin(self.headers, self.scope["scheme"].encode(), self._host(), behind_proxy=self._behind_proxy)
-        return here + (self._root + upload_id).encode()
+        known, url = self._located
+        if known != upload_id:  # log and answer name the same one
+            here = origin(self.headers, self.scope["scheme"].encode(), self._host(), behind_proxy=self._behind_proxy)
+            url = here + (self._root + upload_id).encode()
+            self._located = upload_id, url
+        return url
 
     def url_of(self, upload_id: str) -> str:
         return self.location(upload_id).decode("latin-1")

@@ -106,7 +106,7 @@ class _Telling:
         self.work = (begin, self._decide)
         self.closers = (delivery.close, outbox.close, hooks.close)
 
-    async def _stop(self, upload_id: str, response: HttpResponse) -> None:
+    def _stop(self, upload_id: str, response: HttpResponse) -> None:
         self.uploads.stop(upload_id, response)
 
     async def _decide(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 from tusd_py.ports.observer import NO_OBSERVER, NoObserver, Observer
@@ -45,21 +46,27 @@ def _cares(observer: Observer, event: str) -> bool:
 
 def _all(told: list[Told]) -> Told:
     first, *rest = told
-    if not rest:
-        return first
-    if len(rest) == 1:
-        return _both(first, rest[0])
-
-    def each(*facts: Any) -> None:
-        for one in told:
-            one(*facts)
-
-    return each
+    return _both(first, _all(rest), len(signature(first).parameters)) if rest else first
 
 
-def _both(first: Told, second: Told) -> Told:
-    def both(*facts: Any) -> None:
-        first(*facts)
-        second(*facts)
+def _both(first: Told, second: Told, facts: int) -> Told:
+    """One after the other. These are on the path of a 4 KiB upload, six times: passing on any number of facts costs twice as
+    much as passing on so many."""
 
-    return both
+    def one(a: Any) -> None:
+        first(a)
+        second(a)
+
+    def two(a: Any, b: Any) -> None:
+        first(a, b)
+        second(a, b)
+
+    def three(a: Any, b: Any, c: Any) -> None:
+        first(a, b, c)
+        second(a, b, c)
+
+    def four(a: Any, b: Any, c: Any, d: Any) -> None:
+        first(a, b, c, d)
+        second(a, b, c, d)
+
+    return (one, two, three, four)[facts - 1]

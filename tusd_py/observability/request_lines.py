@@ -1,10 +1,8 @@
 """What is told about requests, as lines of the log in tusd's words: events, levels, fields and the order of these.
 
-`RequestLog` notes what happens as tuples; here, in another thread, they become text. The first element of such an entry is the
-method that makes its line, so that nothing has to be looked up; the second is when it happened, in seconds since the epoch.
-
-A line of a request says which request it is: method, path and request id, and from when it is known the upload's id, as in
-tusd. So what `RequestIncoming` said is kept until `ResponseOutgoing`, under a number that the request has while it runs.
+`RequestLog` notes what happens, request by request; here, in another thread, the notes become text. What happened first, the
+request's arrival, is kept apart, as each of its lines repeats it: method, path and request id, and from when it is known the
+upload's id, as in tusd. A request that is over by the time that its notes are read is made into text in one go.
 """
 
 from __future__ import annotations
@@ -17,13 +15,34 @@ from typing import Any, Literal
 
 from tusd_py.observability.line_writer import Dropped
 from tusd_py.observability.logs import quoted
-from tusd_py.protocol.upload import Upload
 
-__all__ = ["RequestLines"]
+__all__ = ["ANSWERED", "COMPLETE", "CREATED", "FINISHED", "OTHER", "STARTED", "Event", "Notes", "RequestLines"]
 
-Entry = tuple[Any, ...]
+Event = tuple[Any, ...]
+"""What kind it is, when it happened in seconds since the epoch, and what its line says."""
+
+CREATED, STARTED, COMPLETE, FINISHED, ANSWERED, OTHER = range(6)
+"""Kinds of events; OTHER has level, name and fields of its own."""
+
+_WHOLE_UPLOAD = [CREATED, STARTED, COMPLETE, FINISHED, ANSWERED]
 
 _ON_UPLOADS = frozenset({"HEAD", "GET", "PATCH", "DELETE"})
+
+
+class Notes(list[Event]):
+    """What has happened to one request since it came in. Appended to by the event loop, read by the thread that writes.
+
+    Once the reader has seen them, further events need the notes to be queued again. Whoever appends looks at `seen` afterwards,
+    and the reader sets it before it looks: so nothing is left over.
+    """
+
+    __slots__ = ("about", "arrived", "method", "path", "request_id", "seen", "told")
+
+    def __init__(self, arrived: float, method: str, path: str, request_id: str) -> None:
+        self.arrived, self.method, self.path, self.request_id = arrived, method, path, request_id
+        self.seen = False
+        self.told = 0
+        self.about = ""
 
 
 class RequestLines:
@@ -33,7 +52,6 @@ class RequestLines:
         self._json = form == "json"
         self._quote = json.dumps if self._json else quoted
         self._quote_often = lru_cache(1024)(self._quote)
-        self._about: dict[int, str] = {}  # number of a request: what each of its lines says
         self._start, self._zone, self._whole = "", "", 0
         self._end = "}\n" if self._json else "\n"
         key = self._key
@@ -44,6 +62,18 @@ class RequestLines:
         self._incoming, self._outgoing, self._created = head("RequestIncoming"), head("ResponseOutgoing"), head("UploadCreated")
         self._chunk_start, self._chunk_complete = head("ChunkWriteStart"), head("ChunkWriteComplete")
         self._finished = head("UploadFinished")
+        self._makers = (
+            self._say_created, self._say_started, self._say_complete, self._say_finished, self._say_outgoing, self._say,
+        )  # fmt: skip
+        lines = (
+            f"{self._incoming}%s",
+            f"{self._created}%s{self._size}%d{self._url}%s",
+            f"{self._chunk_start}%s{self._max_size}%d{self._offset}%d",
+            f"{self._chunk_complete}%s{self._bytes}%d",
+            f"{self._finished}%s{self._size}%d",
+            f"{self._outgoing}%s{self._status}%d{self._body}%s",
+        )
+        self._template = "".join([f"%s%06d%s{line}{self._end}" for line in lines])
 
     def _key(self, name: str) -> str:
         return f', "{name}": ' if self._json else f" {name}="
@@ -51,9 +81,9 @@ class RequestLines:
     def _head(self, event: str, level: str = "INFO") -> str:
         return f'", "level": "{level}", "msg": "{event}"' if self._json else f" level={level} event={event}"
 
-    def __call__(self, entries: Sequence[Entry | str | Dropped]) -> str:
+    def __call__(self, entries: Sequence[Notes | Event | str | Dropped]) -> str:
         # a comparison of types, not isinstance: it is cheaper, and nothing derives from what comes here
-        return "".join([entry[0](entry) if type(entry) is tuple else self._other(entry) for entry in entries])
+        return "".join([self._request(entry) if type(entry) is Notes else self._other(entry) for entry in entries])
 
     def _stamp(self, moment: float) -> str:
         """The beginning of a line."""
@@ -71,58 +101,80 @@ class RequestLines:
         else:
             self._start = time.strftime("%Y/%m/%d %H:%M:%S.", local)
 
-    # What every upload tells
+    # Requests
 
-    def request_incoming(self, entry: tuple[object, float, int, str, str, str]) -> str:
-        _, moment, number, method, path, request_id = entry
+    def _request(self, notes: Notes) -> str:
+        """All lines of a request that have not been written yet."""
+        first = not notes.seen
+        notes.seen = True
+        told = notes.told
+        events = notes[told:]
+        notes.told = told + len(events)
+        if not first:
+            return "".join([self._makers[event[0]](notes, event) for event in events])
         quote = self._quote_often
-        about = f"{self._method}{quote(method)}{self._path}{quote(path)}{self._request_id}{quote(request_id)}"
-        upload_id = path.strip("/") if path and method in _ON_UPLOADS else ""
-        self._about[number] = f"{about}{self._id}{self._quote(upload_id)}" if upload_id else about
-        return f"{self._stamp(moment)}{self._incoming}{about}{self._end}"
+        method, path = notes.method, notes.path
+        notes.about = f"{self._method}{quote(method)}{self._path}{quote(path)}{self._request_id}{quote(notes.request_id)}"
+        if len(events) == 5 and [event[0] for event in events] == _WHOLE_UPLOAD and notes.arrived >= int(events[4][1]):
+            return self._at_once(notes, events)
+        line = f"{self._stamp(notes.arrived)}{self._incoming}{notes.about}{self._end}"
+        if path and method in _ON_UPLOADS:
+            notes.about += f"{self._id}{self._quote(path.strip('/'))}"
+        return line + "".join([self._makers[event[0]](notes, event) for event in events])
 
-    def response_outgoing(self, entry: tuple[object, float, int, int, str]) -> str:
-        _, moment, number, status, body = entry
-        about, text = self._about.pop(number, ""), self._quote_often(body)
-        return f"{self._stamp(moment)}{self._outgoing}{about}{self._status}{status}{self._body}{text}{self._end}"
+    def _at_once(self, notes: Notes, events: list[Event]) -> str:
+        """The six lines of a creation with all bytes, within one second: those of nearly every small file."""
+        (_, created, upload, url), (_, started, limit, offset), (_, complete, count), (_, finished, size), last = events
+        _, answered, status, body = last
+        whole = int(answered)
+        if whole != self._whole:
+            self._next_second(whole)
+        begin, start, zone = notes.about, self._start, self._zone
+        address = self._quote(url)
+        upload_id = upload.id if address is url else self._quote(upload.id)  # it is a part of the address
+        about = f"{begin}{self._id}{upload_id}"
+        return self._template % (
+            start, (notes.arrived - whole) * 1e6, zone, begin,
+            start, (created - whole) * 1e6, zone, about, upload.length or 0, address,
+            start, (started - whole) * 1e6, zone, about, limit, offset,
+            start, (complete - whole) * 1e6, zone, about, count,
+            start, (finished - whole) * 1e6, zone, about, size,
+            start, (answered - whole) * 1e6, zone, about, status, self._quote_often(body),
+        )  # fmt: skip
 
-    def upload_created(self, entry: tuple[object, float, int, Upload, str]) -> str:
-        _, moment, number, upload, url = entry
-        about = f"{self._about.get(number, '')}{self._id}{self._quote(upload.id)}"
-        if number in self._about:
-            self._about[number] = about
+    def _say_created(self, notes: Notes, event: Event) -> str:
+        _, moment, upload, url = event
+        notes.about += f"{self._id}{self._quote(upload.id)}"
         size = upload.length or 0
-        return f"{self._stamp(moment)}{self._created}{about}{self._size}{size}{self._url}{self._quote(url)}{self._end}"
+        return f"{self._stamp(moment)}{self._created}{notes.about}{self._size}{size}{self._url}{self._quote(url)}{self._end}"
 
-    def chunk_started(self, entry: tuple[object, float, int, Upload, int]) -> str:
-        _, moment, number, upload, limit = entry
-        about = self._about.get(number) or self._of(upload.id)
-        return f"{self._stamp(moment)}{self._chunk_start}{about}{self._max_size}{limit}{self._offset}{upload.offset}{self._end}"
+    def _say_started(self, notes: Notes, event: Event) -> str:
+        _, moment, limit, offset = event
+        return f"{self._stamp(moment)}{self._chunk_start}{notes.about}{self._max_size}{limit}{self._offset}{offset}{self._end}"
 
-    def chunk_complete(self, entry: tuple[object, float, int, Upload, int]) -> str:
-        _, moment, number, upload, count = entry
-        about = self._about.get(number) or self._of(upload.id)
-        return f"{self._stamp(moment)}{self._chunk_complete}{about}{self._bytes}{count}{self._end}"
+    def _say_complete(self, notes: Notes, event: Event) -> str:
+        _, moment, count = event
+        return f"{self._stamp(moment)}{self._chunk_complete}{notes.about}{self._bytes}{count}{self._end}"
 
-    def upload_finished(self, entry: tuple[object, float, int, Upload]) -> str:
-        _, moment, number, upload = entry
-        about = self._about.get(number) or self._of(upload.id)
-        return f"{self._stamp(moment)}{self._finished}{about}{self._size}{upload.offset}{self._end}"
+    def _say_finished(self, notes: Notes, event: Event) -> str:
+        _, moment, size = event
+        return f"{self._stamp(moment)}{self._finished}{notes.about}{self._size}{size}{self._end}"
 
-    # What is rare
+    def _say_outgoing(self, notes: Notes, event: Event) -> str:
+        _, moment, status, body = event
+        text = self._quote_often(body)
+        return f"{self._stamp(moment)}{self._outgoing}{notes.about}{self._status}{status}{self._body}{text}{self._end}"
 
-    def event(self, entry: tuple[object, float, int, str, str, str, tuple[tuple[str, str], ...]]) -> str:
-        """Any other event: level, name and fields, of a request or, where there is none, of an upload or of nothing."""
-        _, moment, number, upload_id, level, name, fields = entry
-        about = self._about.get(number) or (self._of(upload_id) if upload_id else "")
+    def _say(self, notes: Notes | None, event: Event) -> str:
+        """Any other event: level, name and fields, of a request or of none."""
+        _, moment, level, name, fields = event
+        about = "" if notes is None else notes.about
         pairs = "".join([f"{self._key(key)}{self._quote(value)}" for key, value in fields])
         return f"{self._stamp(moment)}{self._head(name, level)}{about}{pairs}{self._end}"
-
-    def _of(self, upload_id: str) -> str:
-        return f"{self._id}{self._quote(upload_id)}"
 
     def _other(self, entry: object) -> str:
         if isinstance(entry, str):
             return entry
-        self._about.clear()  # among what is missing may be the end of one request and the beginning of another
+        if isinstance(entry, tuple):
+            return self._say(None, entry)
         return f"{self._stamp(time.time())}{self._head('LogLinesDropped', 'WARN')}{self._key('count')}{entry}{self._end}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import time
 
 from tusd_py.observability.line_writer import LineWriter
-from tusd_py.observability.request_lines import RequestLines
-from tusd_py.ports.call import Call
+from tusd_py.observability.request_lines import ANSWERED, COMPLETE, CREATED, FINISHED, OTHER, STARTED, Notes
+from tusd_py.ports.call import NO_CALL, Call
 from tusd_py.ports.observer import NoObserver
 from tusd_py.protocol.hooks import HookType
 from tusd_py.protocol.refusals import Refusal
@@ -28,56 +28,62 @@ BODY_ERRORS = frozenset(
 
 
 class RequestLog(NoObserver):
-    """Notes what happens for `lines`, which `writer` makes lines with. Without `verbose` nothing of debug level.
+    """Notes what happens for `writer`, which makes lines of it. Without `verbose` nothing of debug level.
 
-    A creation with its bytes is six lines. Each method is therefore as short as can be: it appends to the writer's queue
-    itself, which saves a call, and looks at one flag.
+    A creation with its bytes is six lines. Each method is therefore as short as can be: it appends to the notes of its request,
+    which are queued when the request comes in; only if they have been read meanwhile they are queued again.
     """
 
-    def __init__(self, writer: LineWriter, lines: RequestLines, *, verbose: bool = True) -> None:
-        self._writer, self._append, self._lines, self._verbose = writer, writer.append, lines, verbose
-        self._incoming, self._outgoing, self._created = lines.request_incoming, lines.response_outgoing, lines.upload_created
-        self._started, self._complete, self._finished = lines.chunk_started, lines.chunk_complete, lines.upload_finished
+    def __init__(self, writer: LineWriter, *, verbose: bool = True) -> None:
+        self._writer, self._append, self._verbose = writer, writer.append, verbose
 
     def request_incoming(self, call: Call) -> None:
-        self._append((self._incoming, time(), id(call), call.name, call.path, call.request_id))
-        if self._writer.attention or self._writer.crowded:  # once a request is often enough
+        notes = call.notes = Notes(time(), call.name, call.path, call.request_id)
+        self._append(notes)
+        if self._writer.attention or self._writer.crowded:
             self._writer.attend()
 
     def response_outgoing(self, call: Call, status: int, refusal: Refusal | None, duration: float) -> None:
         body = "" if refusal is None else self._refused(call, refusal)
-        self._append((self._outgoing, time(), id(call), status, body))
-        if self._writer.attention:
-            self._writer.attend()
+        if (notes := call.notes) is not None:
+            notes.append((ANSWERED, time(), status, body))
+            if notes.seen:
+                self._writer.put(notes)
 
     def upload_created(self, call: Call, upload: Upload) -> None:
-        self._append((self._created, time(), id(call), upload, call.url_of(upload.id)))
-        if self._writer.attention:
-            self._writer.attend()
+        if (notes := call.notes) is not None:
+            notes.append((CREATED, time(), upload, call.url_of(upload.id)))
+            if notes.seen:
+                self._writer.put(notes)
 
     def chunk_started(self, call: Call, upload: Upload, limit: int) -> None:
-        self._append((self._started, time(), id(call), upload, limit))
-        if self._writer.attention:
-            self._writer.attend()
+        if (notes := call.notes) is not None:
+            notes.append((STARTED, time(), limit, upload.offset))
+            if notes.seen:
+                self._writer.put(notes)
 
     def chunk_complete(self, call: Call, upload: Upload, count: int, duration: float) -> None:
-        self._append((self._complete, time(), id(call), upload, count))
-        if self._writer.attention:
-            self._writer.attend()
+        if (notes := call.notes) is not None:
+            notes.append((COMPLETE, time(), count))
+            if notes.seen:
+                self._writer.put(notes)
 
     def upload_finished(self, call: Call, upload: Upload) -> None:
-        self._append((self._finished, time(), id(call), upload))
-        if self._writer.attention:
-            self._writer.attend()
+        if (notes := call.notes) is not None:
+            notes.append((FINISHED, time(), upload.offset))
+            if notes.seen:
+                self._writer.put(notes)
+        else:  # in the background
+            self._tell("INFO", "UploadFinished", ("id", upload.id), ("size", str(upload.offset)))
 
     def upload_terminated(self, call: Call, upload: Upload) -> None:
-        self._tell("INFO", "UploadTerminated", number=id(call), upload_id=upload.id)
+        self._tell("INFO", "UploadTerminated", ("id", upload.id), call=call)
 
     def upload_interrupted(self, upload_id: str) -> None:
-        self._tell("INFO", "UploadInterrupted", upload_id=upload_id)
+        self._tell("INFO", "UploadInterrupted", ("id", upload_id))
 
     def upload_stopped(self, upload_id: str) -> None:
-        self._tell("INFO", "HookStopUpload", upload_id=upload_id)
+        self._tell("INFO", "HookStopUpload", ("id", upload_id))
 
     def hook_started(self, kind: HookType, upload_id: str) -> None:
         if self._verbose:
@@ -93,10 +99,17 @@ class RequestLog(NoObserver):
     def _refused(self, call: Call, refusal: Refusal) -> str:
         """The body of the answer; and before the answer, the log says what tusd's says of the cause."""
         if refusal.code in BODY_ERRORS:
-            self._tell("ERROR", "BodyReadError", ("error", f"{refusal.code}: {refusal}"), number=id(call))
+            self._tell("ERROR", "BodyReadError", ("error", f"{refusal.code}: {refusal}"), call=call)
         elif refusal.code == "ERR_INTERNAL_SERVER_ERROR":
-            self._tell("ERROR", "InternalServerError", ("message", str(refusal.__cause__ or refusal)), number=id(call))
+            self._tell("ERROR", "InternalServerError", ("message", str(refusal.__cause__ or refusal)), call=call)
         return "" if call.name == "HEAD" else refusal.body
 
-    def _tell(self, level: str, event: str, *fields: tuple[str, str], number: int = 0, upload_id: str = "") -> None:
-        self._writer.put((self._lines.event, time(), number, upload_id, level, event, fields))
+    def _tell(self, level: str, event: str, *fields: tuple[str, str], call: Call = NO_CALL) -> None:
+        """An event of a request, whose lines name the upload anyway, or of none."""
+        notes = call.notes
+        if notes is None:
+            self._writer.put((OTHER, time(), level, event, fields))
+            return
+        notes.append((OTHER, time(), level, event, fields[1:] if fields and fields[0][0] == "id" else fields))
+        if notes.seen:
+            self._writer.put(notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from tusd_py.protocol.exchange import NO_REQUEST, HttpRequest, HttpResponse
 
@@ -34,6 +34,9 @@ class Call(Protocol):
 
     response: HttpResponse | None
     """What hooks want of the answer; None where they said nothing."""
+
+    notes: Any
+    """What the log has noted about this request and not written yet; None where nothing is noted."""
 
     @property
     def request_id(self) -> str:
@@ -67,6 +70,7 @@ class NoCall:
     any_owner = True
     max_size: int | None = None
     claim: Claim | None = None
+    notes: Any = None
     request_id = ""
     name = ""
     path = ""

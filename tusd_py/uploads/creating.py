@@ -58,6 +58,9 @@ def random_id() -> str:
 os.register_at_fork(after_in_child=_ids.clear)  # or parent and child would give out the same ids
 
 
+_NEW = Upload(id="", length=None)
+
+
 class Creator:
     """Makes uploads."""
 
@@ -103,7 +106,7 @@ class Creator:
 
     def _new_upload(self, command: Create, call: Call) -> Upload:
         upload_id = self._new_id()
-        return Upload(
+        return _NEW.evolve(
             id=upload_id,
             length=command.length,
             metadata=command.metadata,
