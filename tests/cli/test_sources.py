@@ -10,7 +10,7 @@ import pytest
 
 from tusd_py.cli.goflags import FlagError
 from tusd_py.cli.sources import VersionRequested, load
-from tusd_py.cli.uncovered import UNCOVERED
+from tusd_py.cli.uncovered import INSTEAD, UNCOVERED
 from tusd_py.settings import Setting, Settings, SettingsError, described
 
 # Flag: text, value. One value other than the default for every setting.
@@ -276,7 +276,8 @@ FILES = {
     "prot = 80": 'unknown key "prot" in FILE: did you mean port?',
     "xyzzy = 80": 'unknown key "xyzzy" in FILE',
     "[tls]\nmode = 1": 'unknown key "tls" in FILE: did you mean tls-key?',
-    's3-bucket = "b"': "-s3-bucket asks for storage in S3, which this version does not support (in FILE)",
+    's3-bucket = "b"': "-s3-bucket asks for storage in S3, which this version does not support: "
+    f"{INSTEAD['s3-bucket']} (in FILE)",
     's3-disable-ssl = "x"': "parse error: expected true or false (in FILE)",
 }  # fmt: skip
 
@@ -325,7 +326,7 @@ NOT_ASKING = [
 
 @pytest.mark.parametrize("argument", ASKING)
 def test_what_is_not_covered_is_refused(argument: str) -> None:
-    with pytest.raises(SettingsError, match=r"^-[a-z0-9-]+ asks for .+, which this version does not support$"):
+    with pytest.raises(SettingsError, match=r"^-[a-z0-9-]+ asks for .+, which this version does not support: .+"):
         load([argument], {})
 
 

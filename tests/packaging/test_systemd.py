@@ -81,7 +81,7 @@ def permitted() -> set[str]:
     """The system calls that the unit lets the server make."""
     calls: set[str] = set()
     for line in re.findall(r"^SystemCallFilter=(.*)$", SERVICE.read_text(), re.MULTILINE):
-        named = members(line.lstrip("~"))
+        named = set[str]().union(*(members(word) if word[0] == "@" else {word} for word in line.lstrip("~").split()))
         calls = calls - named if line.startswith("~") else calls | named
     return calls
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tusd_py.cli.values import parse_bool
 from tusd_py.settings import SettingsError
 
-__all__ = ["UNCOVERED", "check_uncovered", "is_boolean"]
+__all__ = ["INSTEAD", "UNCOVERED", "check_uncovered", "is_boolean"]
 
 # name: what it asks for. None: nothing by itself. A name in SWITCHES is a boolean flag.
 UNCOVERED: Mapping[str, str | None] = {
@@ -35,10 +35,21 @@ UNCOVERED: Mapping[str, str | None] = {
     "azure-blob-access-tier": None,
     "azure-object-prefix": None,
     "azure-endpoint": None,
-    "expose-pprof": "profiles in Go's format (use py-spy on the process instead)",
+    "expose-pprof": "profiles in Go's format",
     "pprof-path": None,
     "pprof-block-profile-rate": None,
     "pprof-mutex-profile-rate": None,
+}
+
+_OBJECTS = "keep uploads in -upload-dir, and let a post-finish hook copy what is complete"
+
+# What to use, for each of those that ask for something.
+INSTEAD: Mapping[str, str] = {
+    "enable-experimental-protocol": "clients speak tus 1.0, in tus-js-client with protocol 'tus-v1', which is its default",
+    "s3-bucket": _OBJECTS,
+    "gcs-bucket": _OBJECTS,
+    "azure-storage": _OBJECTS,
+    "expose-pprof": "use py-spy on the process",
 }
 
 SWITCHES = frozenset(
@@ -63,4 +74,4 @@ def check_uncovered(given: Mapping[str, str]) -> None:
         wanted = UNCOVERED[name]
         asks = parse_bool(text) if is_boolean(name) else bool(text)
         if asks and wanted is not None:
-            raise SettingsError(f"-{name} asks for {wanted}, which this version does not support")
+            raise SettingsError(f"-{name} asks for {wanted}, which this version does not support: {INSTEAD[name]}")

@@ -11,6 +11,7 @@ from email.utils import formatdate
 from tusd_py.protocol.checksum import ALGORITHMS, parse_checksum
 from tusd_py.protocol.commands import Append, Create, Payload
 from tusd_py.protocol.concat import parse_concat
+from tusd_py.protocol.extensions import supported_extensions
 from tusd_py.protocol.headers import Headers, body_length, has_token, is_media_type, parse_number, text_of
 from tusd_py.protocol.metadata import Metadata, parse_metadata
 from tusd_py.protocol.refusals import (
@@ -152,16 +153,9 @@ def _with_expiry(head: ResponseHead, upload: Upload, policy: Policy) -> Response
 
 def options_head(policy: Policy) -> ResponseHead:
     """What this server can do; rows C06 to C10."""
-    extensions = ["creation", "creation-with-upload", "creation-defer-length", "checksum", "checksum-trailer"]
-    if policy.expiry is not None:
-        extensions.append("expiration")
-    if policy.termination:
-        extensions.append("termination")
-    if policy.concatenation:
-        extensions += ["concatenation", "concatenation-unfinished"]
     head = [
         (b"tus-version", VERSION),
-        (b"tus-extension", ",".join(extensions).encode()),
+        (b"tus-extension", ",".join(supported_extensions(policy)).encode()),
         (b"tus-checksum-algorithm", ",".join(ALGORITHMS).encode()),
     ]
     if policy.max_size is not None:

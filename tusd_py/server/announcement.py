@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 
 from tusd_py.observability.logs import timestamp
+from tusd_py.protocol.extensions import supported_extensions
 from tusd_py.protocol.hooks import HookType
 from tusd_py.protocol.rules import Policy
-from tusd_py.protocol.tus1 import options_head
 from tusd_py.server.inheritance import ACTIVATED
 from tusd_py.server.listeners import Listeners
 from tusd_py.settings import Settings
@@ -60,7 +60,7 @@ def _extensions(settings: Settings) -> str:
         termination=not settings.disable_termination,
         concatenation=not settings.disable_concatenation,
     )
-    return dict(options_head(policy))[b"tus-extension"].decode()
+    return ",".join(supported_extensions(policy))
 
 
 def announce_url(settings: Settings, listeners: Listeners) -> None:

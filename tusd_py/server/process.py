@@ -26,6 +26,7 @@ from tusd_py.observability.cells import Page
 from tusd_py.observability.logs import flush, log_event
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.server.errors import StartError
+from tusd_py.server.replacing import replace
 from tusd_py.server.succession import RESTART_SIGNAL, Succession
 from tusd_py.server.supervisor import LET_GO_SIGNAL
 from tusd_py.server.web import StartFailure, noting_handshakes, uvicorn_config
@@ -166,7 +167,7 @@ class ServingProcess(uvicorn.Server):
     async def _replace(self) -> None:
         assert self._succession is not None
         try:
-            if await self._succession.replace():
+            if await replace(self._succession):
                 self._let_go()
         finally:
             self._replacing = None

@@ -6,7 +6,6 @@ in the same queue, so none is refused or reset, whichever process ends when.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from tusd_py.server.inheritance import HANDOVER
 from tusd_py.server.listeners import Listeners
 from tusd_py.server.notify import Notifier
 
-__all__ = ["RESTART_SIGNAL", "START_TIMEOUT", "Succession", "Successor", "Verdict"]
+__all__ = ["MESSAGE", "RESTART_SIGNAL", "START_TIMEOUT", "Succession", "Successor", "Verdict"]
 
 log = logging.getLogger("tusd_py.server")
 
@@ -31,10 +30,8 @@ RESTART_SIGNAL = signal.SIGUSR2
 # Seconds that a successor has until it accepts connections: it may have to import from a cold disk.
 START_TIMEOUT = 60.0
 
-# Seconds that a successor which has said that it failed may take to end.
-END_GRACE = 5.0
-
-_MESSAGE = 1 << 16
+# Of a message between the two, in bytes.
+MESSAGE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Successor:
     def read(self) -> Verdict | None:
         """The verdict, None while there is none."""
         try:
-            return Verdict.of(self.channel.recv(_MESSAGE))
+            return Verdict.of(self.channel.recv(MESSAGE))
         except BlockingIOError:
             return None
 
@@ -111,17 +108,6 @@ class Succession:
             self.notifier.ready()
         return verdict.ready
 
-    async def replace(self) -> bool:
-        """Start a successor and wait until it serves (true) or has failed (false). Cancelled, it ends the successor."""
-        successor = self.start()
-        if successor is None:
-            return False
-        with successor.channel:
-            verdict = await _verdict(successor)
-        if not verdict.ready:
-            await _ended(successor)
-        return self.conclude(successor.pid, verdict)
-
     def _spawn(self, channel: socket.socket) -> int:
         listeners = self.listeners.filenos()
         facts = {"channel": channel.fileno(), "listeners": listeners, "address": self.listeners.address}
@@ -138,24 +124,3 @@ class Succession:
             # It must not die of a signal to restart before it can understand one.
             setsigmask=[RESTART_SIGNAL],
         )
-
-
-async def _verdict(successor: Successor) -> Verdict:
-    loop = asyncio.get_running_loop()
-    try:
-        return Verdict.of(await asyncio.wait_for(loop.sock_recv(successor.channel, _MESSAGE), START_TIMEOUT))
-    except TimeoutError:
-        successor.signal(signal.SIGKILL)
-        return Verdict(False, reason=f"it was not ready after {START_TIMEOUT:.0f} s")
-    except asyncio.CancelledError:
-        successor.signal(signal.SIGTERM)
-        raise
-
-
-async def _ended(successor: Successor) -> None:
-    """Wait until the process has ended, and see to it that it does: it must not go on as a second server."""
-    end = asyncio.ensure_future(asyncio.to_thread(os.waitpid, successor.pid, 0))
-    await asyncio.wait((end,), timeout=END_GRACE)
-    if not end.done():
-        successor.signal(signal.SIGKILL)
-    await end
