@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,6 +193,22 @@ async def test_many_open_a_new_account_at_once(make: Make) -> None:
     )
     assert results.count(None) == 5
     assert all(isinstance(result, QuotaExceeded) for result in results if result is not None)
+
+
+async def test_who_makes_the_account_waits_for_others_who_do(
+    make: Make, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not wait there, whatever its timeout."""
+    database.execute("BEGIN IMMEDIATE")
+    pauses = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        database.execute("ROLLBACK")
+
+    monkeypatch.setattr("tusd_py.limits.database.time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    await make(quota=100).admit(Upload(id="a", length=1), "")
+    assert len(pauses) == 1
 
 
 async def test_a_damaged_account_says_so(make: Make, tmp_path: Path) -> None:
