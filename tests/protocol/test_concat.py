@@ -48,6 +48,7 @@ NAMED = [
     ("/files/a/", "a"),
     ("/files/dir/a", "dir/a"),
     ("/files/a?x=1", "a"),
+    ("/files/a?capability=tc1.adt.0.AAAA-_/..", "a"),
     ("/files/a#here", "a"),
     ("/files/%61", "a"),
     ("/files/dir%2Fa", "dir/a"),
