@@ -27,7 +27,7 @@ class Logged:
     def __init__(self, form: Literal["text", "json"] = "text", *, verbose: bool = True) -> None:
         self.stream, lines = io.StringIO(), RequestLines(form)
         self.writer = LineWriter(self.stream, lines)
-        self.log = RequestLog(self.writer, verbose=verbose)
+        self.log = RequestLog(self.writer, lines, verbose=verbose)
 
     @property
     def written(self) -> str:
@@ -200,7 +200,7 @@ def test_an_upload_across_two_seconds_has_the_right_times() -> None:
         (FINISHED, 1_700_000_001.5, 4096),
         (ANSWERED, 1_700_000_001.25, 201, ""),
     ]
-    stamps = [line.split()[1][-9:] for line in lines([notes]).splitlines()]
+    stamps = [line.split()[1][-9:] for line in lines.request(notes).splitlines()]
     assert stamps == ["20.900000", "20.950000", "20.960000", "21.000000", "21.500000", "21.250000"]
 
 

@@ -108,7 +108,9 @@ class _Parts:
         self._writer = LineWriter(sys.stdout, lines)
         self._writer.start()
         logs.divert(self._writer)
-        self.observers.append(RequestLog(self._writer, verbose=self._settings.verbose))
+        log = RequestLog(self._writer, lines, verbose=self._settings.verbose)
+        self.observers.append(log)
+        self.closers.append(log.close)
 
     def add_metrics(self) -> None:
         cells, self.readings = Cells(self._page), Readings(self._page)

@@ -1,8 +1,8 @@
 """What is told about requests, as lines of the log in tusd's words: events, levels, fields and the order of these.
 
-`RequestLog` notes what happens, request by request; here, in another thread, the notes become text. What happened first, the
-request's arrival, is kept apart, as each of its lines repeats it: method, path and request id, and from when it is known the
-upload's id, as in tusd. A request that is over by the time that its notes are read is made into text in one go.
+`RequestLog` notes what happens, request by request; here the notes become text. What happened first, the request's arrival, is
+kept apart, as each of its lines repeats it: method, path and request id, and from when it is known the upload's id, as in tusd.
+A request that is over by the time that its notes are read is made into text in one go.
 """
 
 from __future__ import annotations
@@ -30,11 +30,8 @@ _ON_UPLOADS = frozenset({"HEAD", "GET", "PATCH", "DELETE"})
 
 
 class Notes(list[Event]):
-    """What has happened to one request since it came in. Appended to by the event loop, read by the thread that writes.
-
-    Once the reader has seen them, further events need the notes to be queued again. Whoever appends looks at `seen` afterwards,
-    and the reader sets it before it looks: so nothing is left over.
-    """
+    """What has happened to one request since it came in. Once they have been read (`seen`), notes have to be queued again for
+    further events to be read."""
 
     __slots__ = ("about", "arrived", "method", "path", "request_id", "seen", "told")
 
@@ -46,7 +43,7 @@ class Notes(list[Event]):
 
 
 class RequestLines:
-    """Makes entries into lines, in one of the two forms. An entry that is a text already is left alone. Used by one thread."""
+    """Makes notes into lines, in one of the two forms. Used by one thread."""
 
     def __init__(self, form: Literal["text", "json"]) -> None:
         self._json = form == "json"
@@ -81,9 +78,12 @@ class RequestLines:
     def _head(self, event: str, level: str = "INFO") -> str:
         return f'", "level": "{level}", "msg": "{event}"' if self._json else f" level={level} event={event}"
 
-    def __call__(self, entries: Sequence[Notes | Event | str | Dropped]) -> str:
-        # a comparison of types, not isinstance: it is cheaper, and nothing derives from what comes here
-        return "".join([self._request(entry) if type(entry) is Notes else self._other(entry) for entry in entries])
+    def __call__(self, entries: Sequence[str | Dropped]) -> str:
+        """What a `LineWriter` has to write: texts, and how many are missing."""
+        return "".join([entry if isinstance(entry, str) else self._missing(entry) for entry in entries])
+
+    def _missing(self, count: Dropped) -> str:
+        return self.line(time.time(), "WARN", "LogLinesDropped", (("count", str(int(count))),))
 
     def _stamp(self, moment: float) -> str:
         """The beginning of a line."""
@@ -103,7 +103,7 @@ class RequestLines:
 
     # Requests
 
-    def _request(self, notes: Notes) -> str:
+    def request(self, notes: Notes) -> str:
         """All lines of a request that have not been written yet."""
         first = not notes.seen
         notes.seen = True
@@ -172,9 +172,6 @@ class RequestLines:
         pairs = "".join([f"{self._key(key)}{self._quote(value)}" for key, value in fields])
         return f"{self._stamp(moment)}{self._head(name, level)}{about}{pairs}{self._end}"
 
-    def _other(self, entry: object) -> str:
-        if isinstance(entry, str):
-            return entry
-        if isinstance(entry, tuple):
-            return self._say(None, entry)
-        return f"{self._stamp(time.time())}{self._head('LogLinesDropped', 'WARN')}{self._key('count')}{entry}{self._end}"
+    def line(self, moment: float, level: str, event: str, fields: tuple[tuple[str, str], ...]) -> str:
+        """An event of no request, such as that lines are missing."""
+        return self._say(None, (OTHER, moment, level, event, fields))
