@@ -48,6 +48,7 @@ def test_the_public_names() -> None:
         "__version__",
         "allow",
         "create_app",
+        "create_metrics",
         "deny",
     ]
     assert dir(tusd_py) == sorted(tusd_py.__all__)
