@@ -193,7 +193,5 @@ def test_lists_may_be_written_in_several_ways() -> None:
 
 
 def test_a_refusal_of_a_name_says_what_is_allowed() -> None:
-    with pytest.raises(
-        TypeNotAllowed, match=r"is not allowed; allowed extensions are \.jpg, \.tar\.gz, of the filename"
-    ):
+    with pytest.raises(TypeNotAllowed, match=r"is not allowed; allowed extensions are \.jpg, \.tar\.gz, of the filename"):
         check_declared(metadata(filename="a.exe"), TypeRules(extensions=("jpg", "tar.gz")))
