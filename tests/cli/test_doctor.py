@@ -284,6 +284,33 @@ def test_a_server_with_a_limit_and_without_downloads_and_deletions(start_server:
     assert len(report.left) == len(uploads(server)) // 2
 
 
+TOKEN = "Zm9vYmFyYmF6cXV4Zm9vYmFy"
+
+
+def test_a_server_that_wants_to_know_who_asks(start_server: StartServer, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{TOKEN} alice\n")
+    tokens.chmod(0o600)
+    server = start_server(f"-auth-tokens={tokens}")
+    with pytest.raises(Unreachable, match=r"wants to know who asks \(401 .*: give --header 'Authorization: ...'"):
+        look(server.url)
+    report = look(server.url, headers=(("Authorization", f"Bearer {TOKEN}"),))
+    assert problems(report) == {} and uploads(server) == []
+
+
+def test_a_server_whose_upload_urls_are_permissions(start_server: StartServer, tmp_path: Path) -> None:
+    """What was permitted to create has an address that needs no more; the doctor leaves it as it is given."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{TOKEN} alice\n")
+    tokens.chmod(0o600)
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef0123456789abcdef\n")
+    secret.chmod(0o600)
+    server = start_server("-url-capabilities", f"-auth-url-secret={secret}", f"-auth-tokens={tokens}")
+    report = look(server.url, headers=(("Authorization", f"Bearer {TOKEN}"),))
+    assert problems(report) == {} and uploads(server) == []
+
+
 def test_http2_is_for_https(server: ServerProcess) -> None:
     (found,) = (one for one in look(server.url, http2=True).findings if one.subject == "http2")
     assert found.level is Level.NOTE and "over https only" in found.sentence
