@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,7 @@ from h2.events import DataReceived, ResponseReceived, StreamReset
 
 from tests.interop.clients import JsClient, assert_stored, make_file, stored
 from tests.interop.proxy import SHIPPED, Answer, Certificate, Nginx, render, running_nginx
+from tests.server.test_restart import restart, until_gone
 from tests.support.server import ServerProcess
 from tests.support.waiting import until, visible_offset
 from tests.support.wire import OFFSET_STREAM, TusClient, checksum, chunked, path_of
@@ -409,6 +411,57 @@ def test_server_restarted_behind_nginx(tmp_path: Path, certificate: Certificate)
         with ServerProcess(tmp_path / "data", "-behind-proxy", f"-port={first.port}"):
             assert offset_of(nginx, "1.1", url) == 5
             assert patch(nginx, "1.1", url, 5, b"67890").status == 204
+
+
+@pytest.mark.parametrize("upstream", ["tcp", "unix"])
+def test_a_restart_without_a_gap_behind_nginx(tmp_path: Path, certificate: Certificate, upstream: str) -> None:
+    """Uploads are created meanwhile, which nginx does not try twice: each connection that it keeps open must be answered on."""
+    sock = tmp_path / "http.sock"
+    created: list[str] = []
+    failures: list[str] = []
+    stop = threading.Event()
+    with (
+        ServerProcess(tmp_path / "data", "-behind-proxy", unix=str(sock) if upstream == "unix" else None) as server,
+        running_nginx(
+            tmp_path / "nginx", f"unix:{sock}" if upstream == "unix" else f"127.0.0.1:{server.port}", certificate
+        ) as nginx,
+    ):
+        context = ssl.create_default_context(cafile=str(certificate.certificate))
+
+        def upload() -> None:
+            while not stop.is_set():
+                with TusClient(("127.0.0.1", nginx.port)).connect() as connection:
+                    connection.sock = context.wrap_socket(connection.sock, server_hostname="localhost")
+                    headers = {"Upload-Length": 5, "Content-Type": OFFSET_STREAM}
+                    answer = connection.request("POST", "/files/", headers, b"hello")
+                if answer.status == 201:
+                    created.append(answer.headers["location"])
+                else:
+                    failures.append(f"{answer.status} {answer.text}")
+
+        def go_on() -> None:
+            before = len(created)
+            until(lambda: len(created) > before + 20 or failures)
+
+        threads = [threading.Thread(target=upload) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            leader = server.pid
+            for _ in range(3):
+                go_on()
+                leader = restart(server, leader)
+            go_on()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(20)
+        try:
+            assert not failures, nginx.errors[-2000:]
+            assert all(visible_offset(server.client(), path_of(url)) == 5 for url in created)
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            until_gone(leader)
 
 
 # Stock clients through it

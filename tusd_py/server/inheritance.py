@@ -97,7 +97,8 @@ def _activated(fd: int) -> socket.socket:
 
 
 def _taken(fd: int) -> socket.socket:
-    """The socket behind the descriptor, for this process alone: not for programs that it starts."""
+    """The socket behind the descriptor, not blocking, for this process alone: not for programs that it starts."""
     one = socket.socket(fileno=fd)
+    one.setblocking(False)
     one.set_inheritable(False)
     return one
