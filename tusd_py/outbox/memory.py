@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tusd_py.outbox.identity import new_event_id
+from tusd_py.outbox.identity import AFTER_CREATION, new_event_id
 from tusd_py.ports.clock import Clock, system_clock
 from tusd_py.ports.events import Backlog, EventState, StoredEvent
 from tusd_py.ports.failures import OutOfSpace
@@ -69,6 +69,8 @@ class MemoryOutbox:
         others = set() if only_prepared else set(consumers) - intents.keys()
         if self._count + len(intents) + len(others) > self._limit:
             raise OutOfSpace(f"{self._count} events wait to be delivered: no more are kept in memory")
+        if event.type in AFTER_CREATION:
+            self._confirm_creation(event.upload.id, now)
         event = replace(event, id=_id_of(intents) or event.id or new_event_id(now))
         if intents and event.request == NO_REQUEST:
             event = replace(event, request=next(iter(intents.values())).event.request)
@@ -78,6 +80,16 @@ class MemoryOutbox:
         for consumer in sorted(others):
             if not self._supersede(event, consumer, now) and not self._has_happened(event, consumer):
                 self._add(event, consumer, now, now)
+
+    def _confirm_creation(self, upload_id: str, now: float) -> None:
+        """The upload is there. Where that has been confirmed before, another one was to be made under its id."""
+        intents = self._intents.get((upload_id, HookType.POST_CREATE), {})
+        for consumer, intent in list(intents.items()):
+            if not self._has_happened(intent.event, consumer):
+                self._add(intent.event, consumer, intent.created_at, now)
+                del intents[consumer]
+        if not intents:
+            self._intents.pop((upload_id, HookType.POST_CREATE), None)
 
     def _add(self, event: HookEvent, consumer: str, created_at: float, now: float) -> None:
         stored = StoredEvent(event=event, consumer=consumer, state=EventState.DUE, created_at=created_at, due_at=now)

@@ -13,6 +13,7 @@ __all__ = [
     "DELIVERED",
     "DELIVERED_AND_FORGOTTEN",
     "DROP_INTENT",
+    "DROP_INTENT_FOR",
     "FAILED",
     "GIVEN_UP",
     "HAPPENED",
@@ -45,6 +46,9 @@ INTENTS = "SELECT consumer, id, payload, created_at FROM intents WHERE upload = 
 
 DROP_INTENT = "DELETE FROM intents WHERE upload = :upload AND type = :type"
 """It has been decided upon, whichever way."""
+
+DROP_INTENT_FOR = "DELETE FROM intents WHERE upload = :upload AND type = :type AND consumer = :consumer"
+"""It has been decided upon for one consumer."""
 
 INTENTS_BEFORE = """
 SELECT number, consumer, id, payload, created_at FROM intents

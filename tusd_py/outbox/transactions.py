@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tusd_py.outbox import statements as sql
-from tusd_py.outbox.identity import new_event_id
+from tusd_py.outbox.identity import AFTER_CREATION, new_event_id
 from tusd_py.ports.events import AFFINITY, Backlog, EventState, StoredEvent
 from tusd_py.protocol.exchange import NO_REQUEST
 from tusd_py.protocol.hook_messages import build_event, parse_event
@@ -80,6 +80,8 @@ def confirm(
     only_prepared: bool,
 ) -> None:
     event = packed.event
+    if event.type in AFTER_CREATION:
+        _confirm_creation(connection, event.upload.id, now, home)
     key = {"upload": event.upload.id, "type": event.type}
     intents = connection.execute(sql.INTENTS, key).fetchall()
     event_id = intents[0][1] if intents else event.id or new_event_id(now)
@@ -92,6 +94,17 @@ def confirm(
     if not only_prepared:
         others = set(consumers) - {consumer for consumer, *_ in intents}
         _add_unprepared(connection, [{**row, "consumer": name} for name in sorted(others)], event.type)
+
+
+def _confirm_creation(connection: sqlite3.Connection, upload_id: str, now: float, home: str) -> None:
+    """The upload is there. Where that has been confirmed before, another one was to be made under its id."""
+    key = {"upload": upload_id, "type": HookType.POST_CREATE}
+    intents = connection.execute(sql.INTENTS, key).fetchall()
+    for consumer, event_id, payload, created_at in intents:
+        row = {**key, "consumer": consumer, "id": event_id, "payload": payload, "created_at": created_at}
+        if connection.execute(sql.HAPPENED, row).fetchone() is None:
+            connection.execute(sql.ADD, {**row, "now": now, "home": home, "affinity": AFFINITY})
+            connection.execute(sql.DROP_INTENT_FOR, row)
 
 
 def _with_request(packed: Packed, intents: Sequence[tuple[str, str, bytes, float]]) -> bytes:

@@ -70,6 +70,9 @@ class Outbox(Protocol):
         stays; the id that counts is the prepared one's. Survives the end of the process; a power cut may take it back to being
         prepared.
 
+        A creation that is still prepared when bytes arrived, or the upload is finished, has come true as well, and comes before
+        that: a power cut may have taken back that it was confirmed.
+
         A post-receive takes the place of one of the same upload that is due and not claimed: progress that nobody has heard
         of is superseded, so that a consumer which is away does not make the outbox grow.
         """

@@ -245,6 +245,30 @@ class OutboxSuite:
         await outbox.confirm(event("a", FINISH), HOOKS)
         assert kinds(await self.deliver_all(outbox)) == [("a", CREATE), ("a", FINISH)]
 
+    @pytest.mark.parametrize("kind", [RECEIVE, FINISH])
+    async def test_a_creation_that_nobody_has_confirmed_comes_first(self, outbox: Outbox, kind: HookType) -> None:
+        await outbox.prepare([event("a"), event("a", FINISH)], HOOKS)
+        (creation, *_) = await self.prepared(outbox)
+        await outbox.confirm(event("a", kind), HOOKS)
+        found = await self.deliver_all(outbox)
+        assert kinds(found) == [("a", CREATE), ("a", kind)]
+        assert found[0].event == creation.event
+        await outbox.confirm(event("a"), HOOKS, only_prepared=True)
+        assert not await self.deliver_all(outbox)
+
+    async def test_a_creation_under_an_id_that_is_taken_does_not(self, outbox: Outbox) -> None:
+        await outbox.prepare([event("a"), event("a", FINISH)], HOOKS)
+        await outbox.confirm(event("a"), HOOKS)
+        await outbox.prepare([event("a")], HOOKS)
+        await outbox.confirm(event("a", FINISH), HOOKS)
+        assert kinds(await self.deliver_all(outbox)) == [("a", CREATE), ("a", FINISH)]
+        assert kinds(await self.prepared(outbox)) == [("a", CREATE)]
+
+    async def test_a_removal_tells_nothing_of_a_creation(self, outbox: Outbox) -> None:
+        await outbox.prepare([event("a")], HOOKS)
+        await outbox.confirm(event("a", TERMINATE), HOOKS)
+        assert kinds(await self.deliver_all(outbox)) == [("a", TERMINATE)]
+
     async def test_one_that_is_to_be_tried_later_holds_up_its_own_upload_only(self, outbox: Outbox, clock: Time) -> None:
         for upload_id in "ab":
             await outbox.confirm(event(upload_id, CREATE), HOOKS)
