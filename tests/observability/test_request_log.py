@@ -192,13 +192,13 @@ def test_a_request_that_takes_long_is_seen_while_it_runs() -> None:
 
 def test_an_upload_across_two_seconds_has_the_right_times() -> None:
     lines, upload = RequestLines("text"), upload_of(upload_id="one")
-    notes = Notes(1_700_000_000.9, "POST", "", "")
+    notes = Notes(1_700_000_000_900_000_000, "POST", "", "")
     notes += [
-        (CREATED, 1_700_000_000.95, upload, "/one"),
-        (STARTED, 1_700_000_000.96, 4096, 0),
-        (COMPLETE, 1_700_000_001.0, 4096),
-        (FINISHED, 1_700_000_001.5, 4096),
-        (ANSWERED, 1_700_000_001.25, 201, ""),
+        (CREATED, 1_700_000_000_950_000_000, upload, "/one"),
+        (STARTED, 1_700_000_000_960_000_000, 4096, 0),
+        (COMPLETE, 1_700_000_001_000_000_000, 4096),
+        (FINISHED, 1_700_000_001_500_000_000, 4096),
+        (ANSWERED, 1_700_000_001_250_000_000, 201, ""),
     ]
     stamps = [line.split()[1][-9:] for line in lines.request(notes).splitlines()]
     assert stamps == ["20.900000", "20.950000", "20.960000", "21.000000", "21.500000", "21.250000"]
@@ -206,6 +206,9 @@ def test_an_upload_across_two_seconds_has_the_right_times() -> None:
 
 def test_the_time_is_right_across_seconds() -> None:
     lines = RequestLines("text")
-    start = 1_700_000_000  # so many seconds after a full minute: 20
-    stamps = [lines._stamp(start + later)[-9:] for later in (0.0, 0.75, 1.5, 0.5, 39.999999)]
-    assert stamps == ["20.000000", "20.750000", "21.500000", "20.500000", "59.999999"]
+    start = 1_700_000_000_000_000_000  # 20 s after a full minute
+    moments = [start + later for later in (0, 7_999, 750_000_000, 1_500_000_000, 500_000_000, 39_999_999_999)]
+    written = "".join(lines.line(moment, "INFO", "Happened", ()) for moment in moments)
+    assert [line.split()[1][-9:] for line in written.splitlines()] == [
+        "20.000000", "20.000007", "20.750000", "21.500000", "20.500000", "59.999999",
+    ]  # fmt: skip

@@ -19,12 +19,14 @@ from tusd_py.observability.logs import quoted
 __all__ = ["ANSWERED", "COMPLETE", "CREATED", "FINISHED", "OTHER", "STARTED", "Event", "Notes", "RequestLines"]
 
 Event = tuple[Any, ...]
-"""What kind it is, when it happened in seconds since the epoch, and what its line says."""
+"""What kind it is, when it happened in nanoseconds since the epoch, and what its line says."""
 
 CREATED, STARTED, COMPLETE, FINISHED, ANSWERED, OTHER = range(6)
 """Kinds of events; OTHER has level, name and fields of its own."""
 
 _WHOLE_UPLOAD = [CREATED, STARTED, COMPLETE, FINISHED, ANSWERED]
+
+SECOND = 1_000_000_000
 
 _ON_UPLOADS = frozenset({"HEAD", "GET", "PATCH", "DELETE"})
 
@@ -35,7 +37,7 @@ class Notes(list[Event]):
 
     __slots__ = ("about", "arrived", "method", "path", "request_id", "seen", "told")
 
-    def __init__(self, arrived: float, method: str, path: str, request_id: str) -> None:
+    def __init__(self, arrived: int, method: str, path: str, request_id: str) -> None:
         self.arrived, self.method, self.path, self.request_id = arrived, method, path, request_id
         self.seen = False
         self.told = 0
@@ -47,9 +49,9 @@ class RequestLines:
 
     def __init__(self, form: Literal["text", "json"]) -> None:
         self._json = form == "json"
-        self._quote = json.dumps if self._json else quoted
+        self._quote = _json_quoted if self._json else quoted
         self._quote_often = lru_cache(1024)(self._quote)
-        self._start, self._zone, self._whole = "", "", 0
+        self._start, self._zone, self._second = "", "", 0
         self._end = "}\n" if self._json else "\n"
         key = self._key
         self._method, self._path, self._request_id, self._id = key("method"), key("path"), key("requestId"), key("id")
@@ -62,15 +64,6 @@ class RequestLines:
         self._makers = (
             self._say_created, self._say_started, self._say_complete, self._say_finished, self._say_outgoing, self._say,
         )  # fmt: skip
-        lines = (
-            f"{self._incoming}%s",
-            f"{self._created}%s{self._size}%d{self._url}%s",
-            f"{self._chunk_start}%s{self._max_size}%d{self._offset}%d",
-            f"{self._chunk_complete}%s{self._bytes}%d",
-            f"{self._finished}%s{self._size}%d",
-            f"{self._outgoing}%s{self._status}%d{self._body}%s",
-        )
-        self._template = "".join([f"%s%06d%s{line}{self._end}" for line in lines])
 
     def _key(self, name: str) -> str:
         return f', "{name}": ' if self._json else f" {name}="
@@ -83,23 +76,26 @@ class RequestLines:
         return "".join([entry if isinstance(entry, str) else self._missing(entry) for entry in entries])
 
     def _missing(self, count: Dropped) -> str:
-        return self.line(time.time(), "WARN", "LogLinesDropped", (("count", str(int(count))),))
+        return self.line(time.time_ns(), "WARN", "LogLinesDropped", (("count", str(int(count))),))
 
-    def _stamp(self, moment: float) -> str:
+    def _stamp(self, moment: int) -> str:
         """The beginning of a line."""
-        whole = int(moment)
-        if whole != self._whole:
-            self._next_second(whole)
-        return f"{self._start}{int((moment - whole) * 1e6):06d}{self._zone}"
+        age = moment - self._second
+        if not 0 <= age < SECOND:
+            age = self._next_second(moment)
+        return f"{self._start}{str(age // 1000).zfill(6)}{self._zone}"
 
-    def _next_second(self, whole: int) -> None:
-        self._whole = whole
-        local = time.localtime(whole)
+    def _next_second(self, moment: int) -> int:
+        """Prepare what all lines of this second begin with; returns how much of it is over."""
+        seconds, age = divmod(moment, SECOND)
+        self._second = moment - age
+        local = time.localtime(seconds)
         if self._json:
             zone = time.strftime("%z", local)
             self._start, self._zone = time.strftime('{"time": "%Y-%m-%dT%H:%M:%S.', local), f"{zone[:3]}:{zone[3:]}"
         else:
             self._start = time.strftime("%Y/%m/%d %H:%M:%S.", local)
+        return age
 
     # Requests
 
@@ -115,7 +111,11 @@ class RequestLines:
         quote = self._quote_often
         method, path = notes.method, notes.path
         notes.about = f"{self._method}{quote(method)}{self._path}{quote(path)}{self._request_id}{quote(notes.request_id)}"
-        if len(events) == 5 and [event[0] for event in events] == _WHOLE_UPLOAD and notes.arrived >= int(events[4][1]):
+        if (
+            len(events) == 5
+            and [event[0] for event in events] == _WHOLE_UPLOAD
+            and notes.arrived >= events[4][1] - events[4][1] % SECOND
+        ):
             return self._at_once(notes, events)
         line = f"{self._stamp(notes.arrived)}{self._incoming}{notes.about}{self._end}"
         if path and method in _ON_UPLOADS:
@@ -126,21 +126,24 @@ class RequestLines:
         """The six lines of a creation with all bytes, within one second: those of nearly every small file."""
         (_, created, upload, url), (_, started, limit, offset), (_, complete, count), (_, finished, size), last = events
         _, answered, status, body = last
-        whole = int(answered)
-        if whole != self._whole:
-            self._next_second(whole)
-        begin, start, zone = notes.about, self._start, self._zone
+        if not 0 <= answered - self._second < SECOND:
+            self._next_second(answered)
+        second, start, zone, begin, end = self._second, self._start, self._zone, notes.about, self._end
         address = self._quote(url)
         upload_id = upload.id if address is url else self._quote(upload.id)  # it is a part of the address
         about = f"{begin}{self._id}{upload_id}"
-        return self._template % (
-            start, (notes.arrived - whole) * 1e6, zone, begin,
-            start, (created - whole) * 1e6, zone, about, upload.length or 0, address,
-            start, (started - whole) * 1e6, zone, about, limit, offset,
-            start, (complete - whole) * 1e6, zone, about, count,
-            start, (finished - whole) * 1e6, zone, about, size,
-            start, (answered - whole) * 1e6, zone, about, status, self._quote_often(body),
-        )  # fmt: skip
+        # One f-string, and no template with `%`, which costs twice as much.
+        return (
+            f"{start}{str((notes.arrived - second) // 1000).zfill(6)}{zone}{self._incoming}{begin}{end}"
+            f"{start}{str((created - second) // 1000).zfill(6)}{zone}{self._created}{about}"
+            f"{self._size}{upload.length or 0}{self._url}{address}{end}"
+            f"{start}{str((started - second) // 1000).zfill(6)}{zone}{self._chunk_start}{about}"
+            f"{self._max_size}{limit}{self._offset}{offset}{end}"
+            f"{start}{str((complete - second) // 1000).zfill(6)}{zone}{self._chunk_complete}{about}{self._bytes}{count}{end}"
+            f"{start}{str((finished - second) // 1000).zfill(6)}{zone}{self._finished}{about}{self._size}{size}{end}"
+            f"{start}{str((answered - second) // 1000).zfill(6)}{zone}{self._outgoing}{about}"
+            f"{self._status}{status}{self._body}{self._quote_often(body)}{end}"
+        )
 
     def _say_created(self, notes: Notes, event: Event) -> str:
         _, moment, upload, url = event
@@ -172,6 +175,10 @@ class RequestLines:
         pairs = "".join([f"{self._key(key)}{self._quote(value)}" for key, value in fields])
         return f"{self._stamp(moment)}{self._head(name, level)}{about}{pairs}{self._end}"
 
-    def line(self, moment: float, level: str, event: str, fields: tuple[tuple[str, str], ...]) -> str:
+    def line(self, moment: int, level: str, event: str, fields: tuple[tuple[str, str], ...]) -> str:
         """An event of no request, such as that lines are missing."""
         return self._say(None, (OTHER, moment, level, event, fields))
+
+
+def _json_quoted(text: str) -> str:
+    return f'"{text}"' if text.isalnum() and text.isascii() else json.dumps(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from time import time
+from time import time_ns
 
 from tusd_py.observability.line_writer import LineWriter
 from tusd_py.observability.request_lines import ANSWERED, COMPLETE, CREATED, FINISHED, OTHER, STARTED, Notes, RequestLines
@@ -82,7 +82,7 @@ class RequestLog(NoObserver):
         self.flush()
 
     def request_incoming(self, call: Call) -> None:
-        notes = call.notes = Notes(time(), call.name, call.path, call.request_id)
+        notes = call.notes = Notes(time_ns(), call.name, call.path, call.request_id)
         self._waiting.append(notes)
         if not self._scheduled:
             self._schedule(GATHER)
@@ -90,31 +90,31 @@ class RequestLog(NoObserver):
     def response_outgoing(self, call: Call, status: int, refusal: Refusal | None, duration: float) -> None:
         body = "" if refusal is None else self._refused(call, refusal)
         if (notes := call.notes) is not None:
-            notes.append((ANSWERED, time(), status, body))
+            notes.append((ANSWERED, time_ns(), status, body))
             if notes.seen:
                 self._queue(notes)
 
     def upload_created(self, call: Call, upload: Upload) -> None:
         if (notes := call.notes) is not None:
-            notes.append((CREATED, time(), upload, call.url_of(upload.id)))
+            notes.append((CREATED, time_ns(), upload, call.url_of(upload.id)))
             if notes.seen:
                 self._queue(notes)
 
     def chunk_started(self, call: Call, upload: Upload, limit: int) -> None:
         if (notes := call.notes) is not None:
-            notes.append((STARTED, time(), limit, upload.offset))
+            notes.append((STARTED, time_ns(), limit, upload.offset))
             if notes.seen:
                 self._queue(notes)
 
     def chunk_complete(self, call: Call, upload: Upload, count: int, duration: float) -> None:
         if (notes := call.notes) is not None:
-            notes.append((COMPLETE, time(), count))
+            notes.append((COMPLETE, time_ns(), count))
             if notes.seen:
                 self._queue(notes)
 
     def upload_finished(self, call: Call, upload: Upload) -> None:
         if (notes := call.notes) is not None:
-            notes.append((FINISHED, time(), upload.offset))
+            notes.append((FINISHED, time_ns(), upload.offset))
             if notes.seen:
                 self._queue(notes)
         else:  # in the background
@@ -152,8 +152,8 @@ class RequestLog(NoObserver):
         """An event of a request, whose lines name the upload anyway, or of none."""
         notes = call.notes
         if notes is None:
-            self._writer.put(self._lines.line(time(), level, event, fields))
+            self._writer.put(self._lines.line(time_ns(), level, event, fields))
             return
-        notes.append((OTHER, time(), level, event, fields[1:] if fields and fields[0][0] == "id" else fields))
+        notes.append((OTHER, time_ns(), level, event, fields[1:] if fields and fields[0][0] == "id" else fields))
         if notes.seen:
             self._queue(notes)
