@@ -47,6 +47,7 @@ def run(settings: Settings) -> int:
             inherited.predecessor.failed(str(error))
         return 1
     finally:
+        inherited.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 

@@ -57,6 +57,11 @@ class Inheritance:
     address: str = ""
     predecessor: Predecessor | None = None
 
+    def close(self) -> None:
+        """Of a process that ends, or has not begun."""
+        for one in self.sockets:
+            one.close()
+
 
 def inherit(environ: MutableMapping[str, str]) -> Inheritance:
     """Take what there is; the variables are removed, so that no child believes they are about it. Raises `StartError`."""
