@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -188,6 +189,20 @@ def test_a_request_that_takes_long_is_seen_while_it_runs() -> None:
     logged.log.response_outgoing(call, 204, None, 1.0)
     assert [line.split()[1] for line in logged.lines[2:]] == ["event=ChunkWriteComplete", "event=ResponseOutgoing"]
     assert all("id=one" in line for line in logged.lines[1:])
+
+
+async def test_what_is_still_to_be_made_into_lines_is_written_by_a_flush() -> None:
+    logged = Logged()
+    tell_small_upload(logged.log)
+    assert len(logged.lines) == 6
+
+
+async def test_lines_come_by_themselves() -> None:
+    logged = Logged()
+    tell_small_upload(logged.log)
+    while not logged.stream.getvalue():  # noqa: ASYNC110 - a thread writes it
+        await asyncio.sleep(0)
+    assert logged.stream.getvalue().count("\n") == 6
 
 
 def test_an_upload_across_two_seconds_has_the_right_times() -> None:

@@ -48,6 +48,8 @@ class LineWriter:
         self._stream, self._fd, self._render, self._limit = stream, _descriptor(stream), render, limit
         self._queue: deque[Any] = deque()
         self.append: Callable[[Any], None] = self._queue.append
+        self.before_flush: Callable[[], object] = lambda: None
+        """Called by `flush`: who has something that is not queued yet queues it now."""
         self.lost = 0
         """Lines that were dropped or could not be written, since the start."""
         self._dropped = 0
@@ -103,6 +105,7 @@ class LineWriter:
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until everything queued so far is written; False if that was not possible in `timeout` seconds."""
+        self.before_flush()
         if self._idle and not self._queue:
             return True
         done = threading.Event()

@@ -47,6 +47,7 @@ class RequestLog(NoObserver):
     def __init__(self, writer: LineWriter, lines: RequestLines, *, verbose: bool = True) -> None:
         self._writer, self._lines, self._verbose = writer, lines, verbose
         self._waiting: deque[Notes] = deque()
+        writer.before_flush = self.flush
         self._scheduled = False
 
     def _queue(self, notes: Notes) -> None:
