@@ -149,7 +149,7 @@ class TusApp:
             request.any_owner = True  # nobody has to say who they are: what has an owner is everybody's, too
             command = tus1.read_create(request.headers, policy, find_partial)
         else:
-            decision = await permit(self._authorizer, request.http_request(), Action.CREATE, None)
+            decision = await permit(self._authorizer, request.with_credentials(), Action.CREATE, None)
             command = tus1.read_create(request.headers, policy, find_partial)
             check_metadata(decision, command.metadata)
             request.admit(decision)
@@ -182,7 +182,7 @@ class TusApp:
         """Before the body is read and before anybody is disturbed who has the upload."""
         if self._authorizer is not None:
             upload: Upload = await self.uploads.look(upload_id)
-            request.admit(await permit(self._authorizer, request.http_request(), action, upload))
+            request.admit(await permit(self._authorizer, request.with_credentials(), action, upload))
 
     # Background work
 

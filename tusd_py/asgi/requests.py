@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 from starlette.types import Receive, Scope
@@ -22,6 +24,10 @@ BODY_EXTENSION = "tusd_py.body"
 
 _NOT_TOLD = frozenset((b"trailer", b"transfer-encoding"))
 """Headers that Go takes out of a request, so that tusd's hooks are not told of them."""
+
+_OUR_PARAMETERS = re.compile("[?&](?:intent|capability)=")
+_OUR_HEADER = "Upload-Intent"
+# Where an upload intent or a URL's capability stands (docs/reference/authorization.md).
 
 MAX_REQUEST_ID = 36
 """Characters of X-Request-ID that are kept: those of a UUID, as in tusd."""
@@ -84,6 +90,17 @@ class Request:
         return peer[0] if peer else ""
 
     def http_request(self) -> HttpRequest:
+        """What hooks are told, and what the outbox keeps: without permissions of ours, which are nobody else's business."""
+        facts = self.with_credentials()
+        if _OUR_HEADER not in facts.headers and not _OUR_PARAMETERS.search(facts.uri):
+            return facts
+        path, _, query = facts.uri.partition("?")
+        kept = "&".join(pair for pair in query.split("&") if not _OUR_PARAMETERS.search(f"?{pair}"))
+        headers = {name: values for name, values in facts.headers.items() if name != _OUR_HEADER}
+        return replace(facts, uri=f"{path}?{kept}" if kept else path, headers=headers)
+
+    def with_credentials(self) -> HttpRequest:
+        """The request as it came, for authorisation."""
         if self._facts is None:
             self._facts = self._collect_facts()
         return self._facts

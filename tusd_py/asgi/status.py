@@ -132,7 +132,7 @@ class StatusPages:
         upload = await self._uploads.look(upload_id)
         if self._authorizer is None:
             return upload, _Asker()
-        decision = await permit(self._authorizer, request.http_request(), Action.DESCRIBE, upload)
+        decision = await permit(self._authorizer, request.with_credentials(), Action.DESCRIBE, upload)
         return upload, _Asker(decision.owner)  # whoever has the URL may not be who owns it
 
     def _progress(self, upload: Upload) -> Progress:
@@ -150,7 +150,7 @@ class StatusPages:
         """Whose uploads are asked for."""
         if self._authorizer is None:
             raise UploadMissing
-        decision = await permit(self._authorizer, request.http_request(), Action.LIST, None)
+        decision = await permit(self._authorizer, request.with_credentials(), Action.LIST, None)
         if decision.any_owner:
             return Everything(), _Asker(everybody=True)
         if decision.owner is None:

@@ -98,8 +98,8 @@ def create_app(
 
     `hooks` is a function of a `HookEvent`, or an object with methods such as `pre_create` and `post_finish`, sync or async;
     each call may take `hook_timeout`. `authorize` is a function of request, action and upload that returns a `Decision` or a
-    bool. `observer` is told of everything that happens. `settings` has whatever else can be set (limits, events); what
-    arguments name is not taken from there.
+    bool. `observer` is told of everything that happens. `settings` has whatever else can be set (limits, events, other ways of
+    asking hooks); what arguments name is not taken from there.
 
     Raises `ReadOnlyStorage` where the directory can't be used, `ValueError` for values that make no sense.
     """
@@ -124,7 +124,7 @@ def create_app(
     )
     return _application(
         everything,
-        make_hooks(hooks, hook_timeout),
+        build_hooks(everything, observer) if hooks is None else make_hooks(hooks, hook_timeout),
         build_authorizer(everything) if authorize is None else make_authorizer(authorize),
         observer,
         cors=None if cors_allow_origin is None else Cors(allow_origin=re.compile(cors_allow_origin)),

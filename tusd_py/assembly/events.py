@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from tusd_py.fs.paths import STATE_DIR
 from tusd_py.outbox.memory import MemoryOutbox
-from tusd_py.outbox.sqlite import SqliteOutbox
 from tusd_py.ports.clock import Clock, system_clock
 from tusd_py.ports.events import Consumer, Outbox
 from tusd_py.settings import Settings
@@ -19,6 +18,8 @@ def build_outbox(settings: Settings, clock: Clock = system_clock) -> Outbox:
     """The outbox of this process; nothing is opened before it is used."""
     if settings.events == "fire-and-forget":
         return MemoryOutbox(clock=clock)
+    from tusd_py.outbox.sqlite import SqliteOutbox  # brings SQLite and sqlite-utils
+
     return SqliteOutbox(
         f"{settings.upload_dir}/{STATE_DIR}",
         retention=settings.events_retention,

@@ -39,6 +39,7 @@ _KEYS = frozenset(
     )
 )
 _EXTRA_KEYS = frozenset(("Version", "Metadata", "Concat", "Failure", "Owner", "MaxSize", "Held"))
+_EMPTY = "{}"
 
 
 def build_upload(upload: Upload, storage: Mapping[str, str]) -> bytes:
@@ -58,7 +59,7 @@ def upload_text(upload: Upload, storage: Mapping[str, str] | None) -> str:
         f',"Size":{upload.length or 0}'
         f',"SizeIsDeferred":{boolean(upload.length is None)}'
         f',"Offset":{upload.offset}'
-        f',"MetaData":{quoted_map(_texts(upload.metadata.pairs))}'
+        f',"MetaData":{quoted_map(_texts(upload.metadata.pairs)) if upload.metadata.pairs else _EMPTY}'
         f',"IsPartial":{boolean(upload.is_partial)}'
         f',"IsFinal":{boolean(upload.is_final)}'
         f',"PartialUploads":{"null" if upload.partials is None else quoted_list(upload.partials)}'

@@ -295,7 +295,12 @@ class Uploads:
             declared = upload.evolve(length=length)
             if self._limiter is not None:
                 await self._limiter.extend(upload, declared)
-            await self._info.replace(declared)
+            try:
+                await self._info.replace(declared)
+            except StorageFailure:
+                if self._limiter is not None:
+                    await self._limiter.progress(upload)
+                raise
             if declared.complete:
                 declared = await self._committer.finish_by_declaration(upload, declared, hold.call)
                 if command.payload.length == 0 and command.payload.verified:
