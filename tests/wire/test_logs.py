@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +241,35 @@ def test_nothing_is_lost_when_the_server_stops(start_server: StartServer) -> Non
     found = records(server)
     assert sum(one["event"] == "ResponseOutgoing" for one in found) == 50
     assert found[-1]["event"] == "ShutdownComplete"
+
+
+def test_a_reader_that_stalls_stops_no_upload(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tusd_py", "-host=127.0.0.1", "-port=0", f"-upload-dir={tmp_path / 'data'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
+        assert server.stdout is not None
+        try:
+            started = next(line for line in server.stdout if b"You can now upload" in line)  # and nothing is read after it
+            client = TusClient(("127.0.0.1", int(started.rpartition(b":")[2].split(b"/")[0])))
+            with client.connect() as connection:
+                for _ in range(300):  # six lines each: more than a pipe takes
+                    head = {"Upload-Length": 5, "Content-Type": OFFSET_STREAM}
+                    assert connection.request("POST", "/files/", head, b"hello").status == 201
+        finally:
+            server.kill()
+
+
+def test_nobody_reads_what_a_server_says(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tusd_py", "-host=127.0.0.1", "-port=0", f"-upload-dir={tmp_path / 'data'}"]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    with server:
+        assert server.stdout is not None and server.stderr is not None
+        started = next(line for line in server.stdout if b"You can now upload" in line)
+        server.stdout.close()
+        client = TusClient(("127.0.0.1", int(started.rpartition(b":")[2].split(b"/")[0])))
+        for _ in range(3):
+            client.create(5, b"hello")
+        server.terminate()
+        assert server.stderr.read() == b""
+        assert server.wait(20) == 0
