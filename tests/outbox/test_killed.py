@@ -63,8 +63,11 @@ async def main():
     await outbox.next_due("hooks")
     print("ready", flush=True)
     sys.stdin.readline()
+    told_to_go_on = False
     while claimed := await outbox.claim("hooks", 2):
         print(*(stored.event.id for stored in claimed), flush=True)
+        if not told_to_go_on:
+            told_to_go_on = bool(sys.stdin.readline())
         await outbox.settle(claimed, ())
     await outbox.close()
 
@@ -78,17 +81,28 @@ async def test_processes_that_claim_at_once_share_what_there_is(tmp_path: Path) 
         await outbox.confirm(event(f"{number}"), ["hooks"])
     await outbox.close()
     takers = [taker(tmp_path) for _ in range(3)]
+    assert [line_of(process) for process in takers] == 3 * [[b"ready"]]
     for process in takers:
-        assert process.stdout is not None and process.stdin is not None
-        assert process.stdout.readline() == b"ready\n"
+        go(process)
+    shares = [line_of(process) for process in takers]  # everybody has some before anybody goes on
+    assert all(shares)
     for process in takers:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    shares = [process.communicate(timeout=60)[0].split() for process in takers]
+        go(process)
+    for process, share in zip(takers, shares, strict=True):
+        share += process.communicate(timeout=60)[0].split()
     assert [process.returncode for process in takers] == [0, 0, 0]
     assert sum(map(len, shares)) == len({one for share in shares for one in share}) == 500
-    assert all(shares)
+
+
+def line_of(process: subprocess.Popen[bytes]) -> list[bytes]:
+    assert process.stdout is not None
+    return process.stdout.readline().split()
+
+
+def go(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
 
 
 def taker(state_dir: Path) -> subprocess.Popen[bytes]:
