@@ -19,13 +19,13 @@ from weakref import WeakSet
 __all__ = ["Dropped", "LineWriter"]
 
 LIMIT = 20_000
-"""Entries that wait at most: some 10 MiB, and the lines of a busy second."""
+"""Entries that wait at most: the lines of as many requests, some 20 MiB, and what a busy server says in seconds."""
 
 GATHER = 0.02
 """Seconds to wait for more lines before writing: one wake-up and one system call for what a busy server logs meanwhile."""
 
 BATCH = 100
-"""Entries made into text at once: some 0.1 ms, for which the event loop may have to wait."""
+"""Entries written with one system call: the lines of as many requests, some 100 KiB."""
 
 FLUSH_TIMEOUT = 2.0
 """Seconds that a flush waits for a reader that has stalled."""
@@ -41,13 +41,11 @@ class LineWriter:
     """A queue of entries and the thread that writes them. `put`, `hurry` and `flush` may be called in any thread.
 
     Written to `stream`'s descriptor, or by its `write` where it has none. An output that has gone away loses lines, no more.
-    Who has no time for `put` calls `append`, and then `attend` if `attention` is true; now and then also if `crowded` is.
     """
 
     def __init__(self, stream: TextIO, render: Render, *, limit: int = LIMIT) -> None:
         self._stream, self._fd, self._render, self._limit = stream, _descriptor(stream), render, limit
         self._queue: deque[Any] = deque()
-        self.append: Callable[[Any], None] = self._queue.append
         self.before_flush: Callable[[], object] = lambda: None
         """Called by `flush`: who has something that is not queued yet queues it now."""
         self.lost = 0
@@ -65,7 +63,6 @@ class LineWriter:
         self._wanted, self._urgent = threading.Event(), threading.Event()
         self._flushes: list[threading.Event] = []
         self._idle = True
-        self.attention = True
 
     def start(self) -> None:
         """Start the thread now. It starts by itself at the first line, which takes longer than an event loop should wait."""
@@ -73,29 +70,16 @@ class LineWriter:
         self._thread.start()
 
     def put(self, entry: Any) -> None:
-        """Have this entry written some time soon."""
-        self.append(entry)
-        if self.attention or self.crowded:
-            self.attend()
-
-    @property
-    def crowded(self) -> bool:
-        """Whether there are too many entries in the queue."""
-        return len(self._queue) > self._limit
-
-    def attend(self) -> None:
-        """See to it that what was appended last is written, or dropped if there is no room for it."""
-        if self.crowded:
-            self._queue.pop()
+        """Have this entry written some time soon, or dropped if there is no room for it."""
+        queue = self._queue
+        if len(queue) >= self._limit:
             self._dropped += 1
             self.lost += 1
-            self.attention = True
             return
         if self._dropped:
-            entry = self._queue.pop()
-            self._queue.extend((Dropped(self._dropped), entry))
+            queue.append(Dropped(self._dropped))
             self._dropped = 0
-        self.attention = False
+        queue.append(entry)
         if self._idle:
             self._wake()
 
@@ -129,8 +113,7 @@ class LineWriter:
             self._wanted.clear()
             self._urgent.clear()
             self._drain()
-            self._idle = True  # in this order: who sees `attention` must see this as well
-            self.attention = True
+            self._idle = True
             self._drain()  # what was appended before anybody could see that we sleep
             flushes, self._flushes = self._flushes, []
             for flush in flushes:
