@@ -294,6 +294,31 @@ async def test_a_confirmation_that_fails_is_made_up_for(
     assert (await told.names())[-1] == "post-finish:id1:2"
 
 
+async def test_what_could_not_be_confirmed_is_confirmed_in_order_once_it_can_be(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announcer = told.announcer()
+    first, second = await told.world.put("id8", b"ab"), await told.world.put("id9", b"ab")
+    working = [False]
+    confirm = told.outbox.confirm
+
+    async def sometimes(event: HookEvent, *facts: Any, **more: Any) -> None:
+        if not working[0]:
+            raise StorageFailure("full")
+        await confirm(event, *facts, **more)
+
+    monkeypatch.setattr(told.outbox, "confirm", sometimes)
+    await announcer.finished(first, NO_CALL)
+    await announcer.removed(second, NO_CALL)
+    await announcer.confirm_again()
+    assert await told.names() == []
+    working[0] = True
+    await announcer.confirm_again()
+    assert await told.names() == ["post-finish:id8:2", "post-terminate:id9:2"]
+    await announcer.confirm_again()
+    assert await told.names() == []
+
+
 # While a body comes in
 
 

@@ -25,6 +25,10 @@ REMEMBERED = 100_000
 """Unfinished uploads whose finish is known to be prepared: enough for all that are in progress, at about 100 bytes each.
 One that is forgotten costs another `prepare`."""
 
+UNCONFIRMED = 10_000
+"""Events that wait in memory to be confirmed while the outbox can't be written; those beyond are decided upon at the next
+start, like those of a process that was killed."""
+
 CREATION_TIME = 600.0
 """Seconds that may lie between the preparation of a creation and its record. Another process may be in between; it takes far
 less, so that what has no record after this long was never created."""
@@ -39,6 +43,7 @@ class Announcer:
             kind: names for kind in HookType if (names := tuple(one.name for one in consumers if kind in one.types))
         }
         self._prepared: dict[str, None] = {}  # ids, the oldest first
+        self._unconfirmed: list[tuple[HookEvent, tuple[str, ...], bool]] = []
 
     @property
     def progress(self) -> bool:
@@ -126,12 +131,27 @@ class Announcer:
         if names is None:
             return
         event = HookEvent(type=kind, upload=upload, request=call.http_request())
+        if not await self._try_to_confirm(event, names, only_prepared) and kind is not HookType.POST_RECEIVE:
+            self._unconfirmed = [*self._unconfirmed, (event, names, only_prepared)][-UNCONFIRMED:]
+
+    async def _try_to_confirm(self, event: HookEvent, names: tuple[str, ...], only_prepared: bool) -> bool:
         try:
             await self._outbox.confirm(event, names, only_prepared=only_prepared)
         except StorageFailure:
-            _log.exception("an event waits to be confirmed", extra={"fields": {"type": kind, "id": upload.id}})
-        else:
-            self._notify()
+            fields = {"type": event.type, "id": event.upload.id}
+            _log.exception("an event waits to be confirmed", extra={"fields": fields})
+            return False
+        self._notify()
+        return True
+
+    async def confirm_again(self) -> None:
+        """Confirm what could not be confirmed when it happened, in order, as far as that is possible now."""
+        while self._unconfirmed:
+            waiting, self._unconfirmed = self._unconfirmed, []
+            for number, (event, names, only_prepared) in enumerate(waiting):
+                if not await self._try_to_confirm(event, names, only_prepared):
+                    self._unconfirmed = [*waiting[number:], *self._unconfirmed]
+                    return
 
     async def _withdraw(self, upload_id: str, kinds: tuple[HookType, ...]) -> None:
         self._prepared.pop(upload_id, None)

@@ -52,6 +52,10 @@ __all__ = ["Durability", "Uploads"]
 _log = logging.getLogger("tusd_py.uploads")
 
 
+ROUNDS = 60
+"""Rounds of `Uploads.keep_deciding` until all events are looked at again."""
+
+
 class Uploads:
     """The uploads of one store. All methods may be called concurrently, and in several processes over the same store.
 
@@ -204,12 +208,20 @@ class Uploads:
             await self._announcer.decide(self._clock(), self._find)
 
     async def keep_deciding(self, interval: float) -> None:
-        """Decide at once and then every `interval` seconds, until cancelled."""
+        """Decide upon all events at once, and then every `interval` seconds upon what could not be confirmed, until cancelled.
+
+        All of them are looked at but rarely: as many as there are unfinished uploads are waiting for their uploads to finish.
+        """
+        rounds = 0
         while True:
             try:
-                await self.decide_events()
+                if rounds % ROUNDS == 0:
+                    await self.decide_events()
+                elif self._announcer is not None:
+                    await self._announcer.confirm_again()
             except StorageFailure:
                 _log.exception("events could not be decided upon")
+            rounds += 1
             await asyncio.sleep(interval)
 
     async def _find(self, upload_id: str) -> Found:
