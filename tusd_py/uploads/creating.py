@@ -198,7 +198,7 @@ class Creator:
             await self._announce(upload, call, reservation)
             return await self._committer.finish(upload, call) if upload.complete else upload
         except BaseException:
-            await self._forget(upload)
+            await self._forget(upload, reservation)
             raise
 
     async def _create_record(self, upload: Upload, *, promised: bool = False) -> None:
@@ -223,11 +223,11 @@ class Creator:
             return await self._committer.receive(upload, payload, body, writer, limit, hold, created=True)
         except (UnexpectedEof, ReadTimeout, TooSlow, ServerShutdown):
             if not payload.verified:
-                await self._forget(upload)
+                await self._forget(upload, reservation)
             raise  # what came before the connection broke is kept, as tusd does (W06)
         except BaseException:
             await writer.close()
-            await self._forget(upload)
+            await self._forget(upload, reservation)
             raise
 
     async def _create_final(
@@ -246,11 +246,13 @@ class Creator:
         except Exception:
             with suppress(StorageFailure):  # a final that is not there is waited for by nobody
                 await self._info.unexpect(final)
-            await self._forget(final)
+            await self._forget(final, reservation)
             raise
 
-    async def _forget(self, upload: Upload) -> None:
-        """Remove what nobody was told about."""
+    async def _forget(self, upload: Upload, reservation: Reservation | None = None) -> None:
+        """Remove what no client was told about; `reservation` is given where hooks may have been."""
+        if reservation is not None:
+            await reservation.before_forgetting()
         await self._forget_record(upload)
         try:
             await self._data.remove(upload)

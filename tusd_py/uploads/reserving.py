@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from tusd_py.ports.call import Call
+from tusd_py.ports.failures import StorageFailure
 from tusd_py.ports.limits import Limiter
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.announcing import Announcer
@@ -52,6 +53,15 @@ class Reservation:
         self._announced = True
         if self._announcer is not None:
             await self._announcer.created(upload, self._call)
+
+    async def before_forgetting(self) -> None:
+        """The upload is about to be removed again: whoever was told that it is there must hear of that, whatever happens in
+        between. Never raises: what nobody was given a URL of goes in any case."""
+        if self._announced and self._announcer is not None:
+            try:
+                await self._announcer.before_removal(self._upload, self._call)
+            except StorageFailure:
+                _log.exception("a removal could not be written down", extra={"fields": {"id": self._upload.id}})
 
     async def _forget_events(self) -> None:
         assert self._announcer is not None
