@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
@@ -13,3 +14,11 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def no_complaints_of_the_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a callback raises reaches nobody but the log."""
+    yield
+    records = caplog.get_records("call")
+    assert not [each.getMessage() for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]

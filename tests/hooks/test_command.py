@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.hooks.support import ALL, ANSWERS, event, every_answer, until
-from tusd_py.hooks import command
+from tusd_py.hooks import command, processes
 from tusd_py.hooks.command import CommandHooks
 from tusd_py.ports.hooks import HookFailure
 from tusd_py.protocol.hook_messages import build_hook_answer, build_hook_message
@@ -197,6 +197,7 @@ async def test_a_cancelled_call_leaves_no_process(tmp_path: Path) -> None:
 
 async def test_a_call_cancelled_before_its_turn_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "STARTERS", 1)
+    monkeypatch.setattr(processes, "REAP_TIME", 1000)  # it is not waited for
     script(tmp_path, "echo >> started")
     asked, go = hooks(tmp_path), threading.Event()
     asked._starters.submit(go.wait, 60)
