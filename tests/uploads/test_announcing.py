@@ -348,6 +348,22 @@ async def test_progress_is_told_and_an_upload_can_be_stopped(told: Told) -> None
     assert await told.world.is_empty() and told.world.unlocked
 
 
+async def test_progress_is_not_told_once_all_bytes_are_here(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads = told.open()
+    upload = await uploads.create(create(2), ScriptedBody())
+    running: list[int] = []
+    confirm = told.outbox.confirm
+
+    async def watched(event: HookEvent, *args: Any, **options: Any) -> None:
+        if event.type is HookType.POST_FINISH:  # what a ticker told now would come after it
+            running.append(len(list(uploads.running())))
+        await confirm(event, *args, **options)
+
+    monkeypatch.setattr(told.outbox, "confirm", watched)
+    await send(uploads, upload.id, 0, b"ab")
+    assert running == [0]
+
+
 async def test_delivered_events_are_what_consumers_get(told: Told) -> None:
     await told.open().create(create(0), ScriptedBody())
     found = await told.due()

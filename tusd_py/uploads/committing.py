@@ -47,6 +47,7 @@ class Committer:
             if created or upload is not before:
                 await self._make_durable(before, upload, writer)
         finally:
+            hold.received()
             await writer.close()
         self._observer.chunk_complete(call, upload, upload.offset - before.offset, monotonic() - hold.started)
         if upload is not before:

@@ -47,6 +47,15 @@ class Hold:
         """The body is about to be received into this upload."""
         self.upload, self._writer, self.started = upload, writer, time.monotonic()
 
+    def received(self) -> None:
+        """No more of the body is coming: progress told from now on might come after the finish."""
+        self._writer = None
+
+    @property
+    def receiving(self) -> bool:
+        """Whether the body is coming in."""
+        return self._writer is not None
+
     @property
     def position(self) -> int:
         """How far the upload has come."""
@@ -87,7 +96,7 @@ class Holds:
 
     def receiving(self) -> Iterator[Hold]:
         """Those whose upload is known and whose body is coming in."""
-        return (hold for hold in tuple(self._holds) if hold.upload is not None)
+        return (hold for hold in tuple(self._holds) if hold.receiving)
 
     def close(self) -> None:
         """Stop all requests that are receiving a body and refuse new ones."""
