@@ -26,14 +26,20 @@ class Probe:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self._failing: list[tuple[str, int, BaseException]] = []
+        self._once: dict[str, BaseException] = {}
         self._before: Callable[[int, str], Awaitable[None]] | None = None
 
     def fail(self, name: str, failure: BaseException, *, skip: int = 0) -> None:
         """Let calls of `name` fail, but the first `skip` from now on."""
         self._failing.append((name, self.calls.count(name) + skip, failure))
 
+    def fail_once(self, name: str, failure: BaseException) -> None:
+        """Let the next call of `name` fail."""
+        self._once[name] = failure
+
     def mend(self) -> None:
         self._failing.clear()
+        self._once.clear()
 
     def before(self, act: Callable[[int, str], Awaitable[None]]) -> None:
         """Await `act` with the number and name of every call from now on, before it."""
@@ -43,6 +49,8 @@ class Probe:
     def begin(self, name: str) -> None:
         done = self.calls.count(name)
         self.calls.append(name)
+        if name in self._once:
+            raise self._once.pop(name)
         for failing, skip, failure in self._failing:
             if name == failing and done >= skip:
                 raise failure

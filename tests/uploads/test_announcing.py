@@ -348,6 +348,46 @@ async def test_progress_is_told_and_an_upload_can_be_stopped(told: Told) -> None
     assert await told.world.is_empty() and told.world.unlocked
 
 
+async def test_a_creation_that_nobody_confirmed_comes_before_the_termination(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise OutOfSpace("full")
+
+    uploads = told.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(told.outbox, "confirm", full)
+        upload = await uploads.create(create(2), ScriptedBody())
+    await uploads.terminate(upload.id)
+    assert await told.names() == ["post-create:id1:0", "post-terminate:id1:0"] and await told.prepared() == []
+
+
+async def test_a_full_disk_can_be_freed(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> None:
+        raise OutOfSpace("full")
+
+    uploads = told.open()
+    upload = await uploads.create(create(2), ScriptedBody())
+    monkeypatch.setattr(told.outbox, "prepare", full)
+    await uploads.terminate(upload.id)
+    assert await told.world.is_empty()
+    assert (await told.names())[-1] == "post-terminate:id1:0"
+
+
+async def test_a_record_that_can_not_be_read_keeps_nobody_else_waiting(told: Told) -> None:
+    uploads = told.open()
+    first = await uploads.create(create(2), ScriptedBody())
+    second = await uploads.create(create(2), ScriptedBody())
+    await told.names()
+    for upload in (first, second):  # by a process that died before it could confirm
+        await told.world.records.replace(upload.evolve(offset=2))
+    told.world.probe.fail_once("info.load", StorageFailure("the disk is broken here"))
+    await crashed(told)
+    assert await told.names() == ["post-finish:id2:2"] and await told.prepared() == ["post-finish"]
+    await crashed(told)
+    assert await told.names() == ["post-finish:id1:2"]
+
+
 async def test_progress_is_not_told_once_all_bytes_are_here(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads = told.open()
     upload = await uploads.create(create(2), ScriptedBody())

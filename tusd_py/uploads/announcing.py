@@ -13,7 +13,7 @@ from enum import Enum
 
 from tusd_py.ports.call import NO_CALL, Call
 from tusd_py.ports.events import Consumer, Outbox
-from tusd_py.ports.failures import StorageFailure
+from tusd_py.ports.failures import OutOfSpace, StorageFailure
 from tusd_py.protocol.hooks import HookEvent, HookType
 from tusd_py.protocol.upload import Upload
 
@@ -63,8 +63,12 @@ class Announcer:
             self._remember(upload.id)
 
     async def before_removal(self, upload: Upload, call: Call) -> None:
-        """Write down that an upload is about to go."""
-        await self._prepare((HookType.POST_TERMINATE,), upload, call)
+        """Write down that an upload is about to go. On a full disk, which nothing but removals can free, it goes all the same:
+        then the event is lost if the process dies before there is room to confirm it."""
+        try:
+            await self._prepare((HookType.POST_TERMINATE,), upload, call)
+        except OutOfSpace:
+            _log.warning("a removal could not be written down", extra={"fields": {"id": upload.id}})
 
     async def created(self, upload: Upload, call: Call) -> None:
         """There is a record."""
@@ -80,7 +84,8 @@ class Announcer:
         await self._confirm(HookType.POST_FINISH, upload, call)
 
     async def removed(self, upload: Upload, call: Call) -> None:
-        """The upload is gone. If it was finished and nobody got to say so, that comes first."""
+        """The upload is gone. If nobody got to say that it was created, or finished, that comes first."""
+        await self._confirm(HookType.POST_CREATE, upload, NO_CALL, only_prepared=True)
         if upload.finished:
             await self._confirm(HookType.POST_FINISH, upload, NO_CALL, only_prepared=True)
         await self._withdraw(upload.id, (HookType.POST_CREATE, HookType.POST_FINISH))

@@ -235,6 +235,9 @@ class Uploads:
             return Found()
         except RecordDamaged:
             return Found(busy=True)  # whoever repairs it will want to hear of it
+        except StorageFailure:  # others must not wait for this one
+            _log.exception("an upload could not be looked at", extra={"fields": {"id": upload_id}})
+            return Found(busy=True)
         finally:
             await lease.release()
 
