@@ -18,6 +18,7 @@ from tusd_py.ports.failures import (
     UploadNotFound,
 )
 from tusd_py.protocol import refusals
+from tusd_py.protocol.exchange import HttpResponse
 from tusd_py.protocol.refusals import (
     LockTimedOut,
     MismatchedOffset,
@@ -65,6 +66,16 @@ def test_every_failure_is_mapped() -> None:
 def test_a_head_is_never_answered_5xx(failure: Exception) -> None:
     """On those, tus-js-client forgets the upload."""
     assert refusal_for(failure, "HEAD", "/files/a").status in (404, 423)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [refusals.HookFailed("away"), refusals.FinishRejected().shaped(HttpResponse(status=503, headers={"Retry-After": "9"}))],
+)
+def test_a_hook_that_fails_does_not_make_clients_start_over(failure: Refusal) -> None:
+    assert refusal_for(failure, "PATCH", "/files/a") is failure
+    found = refusal_for(failure, "HEAD", "/files/a")
+    assert found.status == 423 and found.headers == failure.headers
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])

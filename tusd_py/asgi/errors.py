@@ -6,6 +6,8 @@ import logging
 
 from tusd_py.ports.failures import LockTimeout, OutOfSpace, ReadOnlyStorage, StorageFailure, UploadExists, UploadNotFound
 from tusd_py.protocol.refusals import (
+    FinishRejected,
+    HookFailed,
     LockTimedOut,
     Refusal,
     StorageBroken,
@@ -29,9 +31,11 @@ _REFUSALS: tuple[tuple[type[Exception], type[Refusal]], ...] = (
 
 
 def refusal_for(failure: Exception, method: str, path: str) -> Refusal:
-    """The refusal that a failure becomes. A HEAD that fails for our own reasons is `locked`, never 5xx: on those,
-    tus-js-client forgets the upload and starts over from byte 0 (H09, J12)."""
+    """The refusal that a failure becomes. A HEAD that fails for our own reasons, or those of a hook that it has asked again, is
+    `locked`, never 5xx: on those, tus-js-client forgets the upload and starts over from byte 0 (H09, J12)."""
     if isinstance(failure, Refusal):
+        if method == "HEAD" and failure.status >= 500 and isinstance(failure, HookFailed | FinishRejected):
+            return LockTimedOut(f"the upload can't be looked at just now: {failure}", headers=failure.headers)
         return failure
     refusal = next((refusal for kind, refusal in _REFUSALS if isinstance(failure, kind)), StorageBroken)
     _log.error(
@@ -43,4 +47,6 @@ def refusal_for(failure: Exception, method: str, path: str) -> Refusal:
     )
     if method == "HEAD" and refusal.status >= 500:
         return LockTimedOut("the upload can't be looked at just now")
-    return refusal()
+    answer = refusal()
+    answer.__cause__ = failure  # for the log
+    return answer
