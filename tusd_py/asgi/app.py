@@ -14,7 +14,7 @@ from tusd_py.asgi.downloads import Download
 from tusd_py.asgi.errors import refusal_for
 from tusd_py.asgi.permission import check_metadata, permit
 from tusd_py.asgi.requests import Request
-from tusd_py.asgi.shaping import Head, refused, shaped
+from tusd_py.asgi.shaping import Head, completed, refused, shaped
 from tusd_py.asgi.sse import EventStream
 from tusd_py.asgi.status import Page, StatusPages
 from tusd_py.ports.authorization import Action, Authorizer
@@ -117,13 +117,16 @@ class TusApp:
                 answer = status, head
         if not request.body.complete and scope["http_version"] in ("1.1", "1.0"):
             extra.append(_CLOSE)  # rather than swallow what is left of the body
-        if not isinstance(answer, tuple):
-            status = await answer.send(request, extra, receive, send)
-        else:
-            status, head = answer
-            await send({"type": "http.response.start", "status": status, "headers": head + extra})
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-        self._observer.response_outgoing(request, status, refusal, perf_counter() - started)
+        status = 0  # of an answer that broke off before there was one
+        try:
+            if isinstance(answer, tuple):
+                status, head = answer
+                await send({"type": "http.response.start", "status": status, "headers": completed(head, extra)})
+                await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            else:
+                status = await answer.send(request, extra, receive, send)
+        finally:  # whatever becomes of the connection, the request is over
+            self._observer.response_outgoing(request, status, refusal, perf_counter() - started)
 
     async def _dispatch(self, request: Request, upload_id: str) -> Answer:
         method = request.method

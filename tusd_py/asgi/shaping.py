@@ -5,7 +5,7 @@ from __future__ import annotations
 from tusd_py.protocol.exchange import HttpResponse
 from tusd_py.protocol.refusals import Refusal
 
-__all__ = ["Head", "refused", "shaped"]
+__all__ = ["Head", "completed", "refused", "shaped"]
 
 Head = list[tuple[bytes, bytes]]
 
@@ -23,7 +23,7 @@ def refused(refusal: Refusal) -> tuple[int, Head, bytes]:
     head = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in refusal.headers.items()]
     if not any(name == b"content-type" for name, _ in head):
         head.append(_PLAIN_TEXT)
-    head = [pair for pair in head if pair[0] != b"content-length"]
+    head = [pair for pair in head if pair[0] not in (b"content-length", b"tus-resumable")]
     return _with_body(refusal.status, head, body)
 
 
@@ -36,6 +36,12 @@ def shaped(status: int, head: Head, response: HttpResponse) -> tuple[int, Head, 
     if body and b"content-type" not in changes:
         head.append(_PLAIN_TEXT)
     return _with_body(response.status or status, head, body)
+
+
+def completed(head: Head, extra: Head) -> Head:
+    """`head` with what every answer has, but for what a hook has set: browsers refuse an answer that allows origins twice."""
+    given = {name for name, _ in head} - {b"vary", b"tus-resumable"}
+    return head + [pair for pair in extra if pair[0] not in given]
 
 
 def _with_body(status: int, head: Head, body: bytes) -> tuple[int, Head, bytes]:

@@ -114,8 +114,10 @@ class TusdDirectory:
 
     def _storage(self, upload: Upload, path: str) -> dict[str, str]:
         """What tusd has under `Storage`; without these, it can't find the bytes."""
-        found = {"Type": "filestore", "Path": data_path(self._root, upload.id)}
-        return {**found, **upload.storage, "InfoPath": path}
+        known = upload.storage
+        if "Type" in known and "Path" in known:
+            return {**known, "InfoPath": path}
+        return {"Type": "filestore", "Path": data_path(self._root, upload.id), **known, "InfoPath": path}
 
     async def load(self, upload_id: str) -> Upload:
         path = info_path(self._root, upload_id)

@@ -58,7 +58,7 @@ def boolean(value: bool) -> str:
 
 def quoted_map(texts: Mapping[str, str]) -> str:
     """An object of strings, sorted by key as Go sorts maps."""
-    return "{" + ",".join([f"{quote(key)}:{quote(texts[key])}" for key in sorted(texts)]) + "}"
+    return f"{{{','.join([f'{quote(key)}:{quote(text)}' for key, text in sorted(texts.items())])}}}"
 
 
 def quoted_list(texts: Iterable[str]) -> str:

@@ -22,7 +22,15 @@ _SEGMENT = rf"(?!\.)[A-Za-z0-9._~!$'()*+,;=:@-]{{1,{MAX_SEGMENT}}}(?<!\.info)(?<
 _ID = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 
-@lru_cache(maxsize=1024)  # an id is checked wherever it becomes a name, which is several times a request
 def is_valid_id(text: str) -> bool:
     """Whether `text` is an id."""
+    # Letters and digits alone, as in nearly every id, can't break any rule but that of the length; and an id is checked
+    # wherever it becomes a name, which is several times a request.
+    if len(text) <= MAX_SEGMENT and text.isascii() and text.isalnum():
+        return True
+    return _obeys(text)
+
+
+@lru_cache(maxsize=1024)
+def _obeys(text: str) -> bool:
     return len(text) <= MAX_ID and _ID.fullmatch(text) is not None
