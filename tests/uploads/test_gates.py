@@ -188,6 +188,7 @@ async def test_every_way_of_finishing_is_asked_for(world: World, how: str) -> No
 REFUSALS = [
     pytest.param(saying(422, "bad"), 422, id="error status"),
     pytest.param(HookAnswer(reject_upload=True), 400, id="reject"),
+    pytest.param(HookAnswer(reject_upload=True, response=HttpResponse(status=200)), 400, id="reject and well"),
 ]
 
 

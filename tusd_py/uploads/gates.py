@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tusd_py.ports.call import Call
 from tusd_py.ports.hooks import HookFailure, Hooks
 from tusd_py.protocol.exchange import HttpResponse
@@ -44,7 +46,10 @@ class Gates:
         """
         answer = await self._ask(HookType.PRE_FINISH, upload, call)
         if answer.reject_upload or (answer.response.status or 0) >= 400:
-            raise FinishRejected().shaped(answer.response)
+            response = answer.response
+            if (response.status or 0) < 400:  # by no refusal may a client believe that all is well
+                response = replace(response, status=None)
+            raise FinishRejected().shaped(response)
         _shape(call, answer.response)
 
     async def before_termination(self, upload: Upload, call: Call) -> None:
