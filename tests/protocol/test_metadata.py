@@ -118,3 +118,8 @@ def test_reading_fails_only_as_documented(header: bytes) -> None:
     lenient = parse_metadata(text)
     assert strict is None or strict == lenient
     assert lenient.header.encode("latin-1") or not lenient.pairs
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a,b", "a\tb", "a\nb", "a\x7f"])
+def test_a_key_that_a_header_can_not_hold_is_left_out(key: str) -> None:
+    assert build_metadata({key: b"x", "good": b"y"}) == "good eQ=="

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tusd_py.protocol.refusals import InvalidMetadata
 
 __all__ = ["Metadata", "build_metadata", "parse_metadata"]
+
+_UNWRITABLE = re.compile(r"[\x00-\x20,\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,11 @@ def _decoded_key(key: str) -> str:
 
 
 def build_metadata(pairs: Mapping[str, bytes]) -> str:
-    """The inverse of `parse_metadata`; an empty value is written without base64 and without the space."""
-    return ",".join(_build_pair(key, value) for key, value in pairs.items())
+    """The inverse of `parse_metadata`; an empty value is written without base64 and without the space.
+
+    A key that a header can't hold (a hook or an edited record may have one) is left out, rather than to spoil the others.
+    """
+    return ",".join([_build_pair(key, value) for key, value in pairs.items() if _UNWRITABLE.search(key) is None and key])
 
 
 def _build_pair(key: str, value: bytes) -> str:

@@ -51,7 +51,7 @@ class Committer:
             await writer.close()
         self._observer.chunk_complete(call, upload, upload.offset - before.offset, monotonic() - hold.started)
         if upload is not before:
-            await self._received(upload, call)
+            await self._received(upload, hold)
         if upload.complete and not before.finished:
             upload = await self.finish(upload, call)
         reception.check(hold.refusal)
@@ -63,12 +63,13 @@ class Committer:
         prefix = await read_prefix(self._data, upload) if self._types.looks_at(upload) else b""
         return self._types.watch(upload, writer, prefix)
 
-    async def _received(self, upload: Upload, call: Call) -> None:
+    async def _received(self, upload: Upload, hold: Hold) -> None:
         """More of the upload is here."""
         if self._limiter is not None:
             await self._limiter.progress(upload)
-        if self._announcer is not None:
-            await self._announcer.received(upload, call)
+        if self._announcer is not None and hold.told != upload.offset:
+            hold.told = upload.offset
+            await self._announcer.received(upload, hold.call)
 
     async def finish(self, upload: Upload, call: Call) -> Upload:
         """The upload is complete and durable. Raises `FinishRejected`, `HookFailed`."""

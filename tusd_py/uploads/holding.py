@@ -33,19 +33,21 @@ class Running:
 class Hold:
     """One request's hold on an upload while its body arrives."""
 
-    __slots__ = ("__weakref__", "_body", "_observer", "_writer", "call", "refusal", "started", "upload")
+    __slots__ = ("__weakref__", "_body", "_observer", "_writer", "call", "refusal", "started", "told", "upload")
 
     def __init__(self, body: Body, call: Call, observer: Observer) -> None:
         self._body, self._observer = body, observer
         self.call = call
         self.refusal: Refusal | None = None
         self.upload: Upload | None = None
+        self.told = 0  # the last position that was told as progress
         self._writer: Writer | None = None
         self.started = 0.0
 
     def receive(self, upload: Upload, writer: Writer) -> None:
         """The body is about to be received into this upload."""
         self.upload, self._writer, self.started = upload, writer, time.monotonic()
+        self.told = upload.offset
 
     def received(self) -> None:
         """No more of the body is coming: progress told from now on might come after the finish."""

@@ -31,7 +31,6 @@ class Ticker:
         self._holds, self._limiter = holds, limiter
         self._announcer = announcer if announcer is not None and announcer.progress else None
         self._interval, self._min_rate = interval, min_rate
-        self._told: WeakKeyDictionary[Hold, int] = WeakKeyDictionary()
         self._noted: WeakKeyDictionary[Hold, int] = WeakKeyDictionary()
         self._marks: WeakKeyDictionary[Hold, tuple[int, float]] = WeakKeyDictionary()
 
@@ -53,8 +52,8 @@ class Ticker:
             await asyncio.sleep(self._interval)
             for hold in self._holds.receiving():
                 upload, position = hold.upload, hold.position
-                if upload is not None and position != self._told.get(hold, upload.offset):
-                    self._told[hold] = position
+                if upload is not None and position != hold.told:
+                    hold.told = position
                     await announcer.received(upload.evolve(offset=position), hold.call)
 
     async def _look(self) -> None:
