@@ -121,7 +121,9 @@ class TusApp:
         try:
             if isinstance(answer, tuple):
                 status, head = answer
-                await send({"type": "http.response.start", "status": status, "headers": completed(head, extra)})
+                plain = refusal is None and request.response is None
+                headers = head + extra if plain else completed(head, extra)
+                await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
             else:
                 status = await answer.send(request, extra, receive, send)
