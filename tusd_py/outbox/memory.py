@@ -54,6 +54,8 @@ class MemoryOutbox:
             key = (event.upload.id, event.type)
             intents = self._intents.pop(key, {})
             named = replace(event, id=_id_of(intents) or event.id or new_event_id(now))
+            if intents and named.request == NO_REQUEST:
+                named = replace(named, request=next(iter(intents.values())).event.request)
             for consumer in consumers:
                 intents[consumer] = StoredEvent(
                     event=named, consumer=consumer, state=EventState.PREPARED, created_at=now, due_at=now

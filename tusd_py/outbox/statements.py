@@ -17,7 +17,6 @@ __all__ = [
     "FAILED",
     "GIVEN_UP",
     "HAPPENED",
-    "INTENDED_ID",
     "INTENTS",
     "INTENTS_BEFORE",
     "LEAVE_HOME",
@@ -31,9 +30,6 @@ __all__ = [
 ]
 
 # Preparing
-
-INTENDED_ID = "SELECT id FROM intents WHERE upload = :upload AND type = :type LIMIT 1"
-"""The id under which an event is prepared already, for whatever consumer."""
 
 PREPARE = """
 INSERT OR REPLACE INTO intents (upload, type, consumer, id, payload, created_at)

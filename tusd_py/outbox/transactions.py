@@ -64,9 +64,10 @@ def prepare(connection: sqlite3.Connection, events: Sequence[Packed], consumers:
     for packed in events:
         event = packed.event
         key = {"upload": event.upload.id, "type": event.type}
-        known = connection.execute(sql.INTENDED_ID, key).fetchone()
-        event_id = known[0] if known else event.id or new_event_id(now)
-        rows = ({**key, "consumer": name, "id": event_id, "payload": packed.payload, "now": now} for name in consumers)
+        known = connection.execute(sql.INTENTS, key).fetchall()
+        event_id = known[0][1] if known else event.id or new_event_id(now)
+        payload = _with_request(packed, known)
+        rows = ({**key, "consumer": name, "id": event_id, "payload": payload, "now": now} for name in consumers)
         connection.executemany(sql.PREPARE, rows)
 
 

@@ -60,7 +60,8 @@ class Outbox(Protocol):
     async def prepare(self, events: Sequence[HookEvent], consumers: Collection[str]) -> None:
         """Write down events that are about to come true; on return they would survive a power cut. Concurrent calls share work.
 
-        Idempotent: an event of the same upload and type that is prepared already is replaced.
+        Idempotent: an event of the same upload and type that is prepared already is replaced. Where `request` is `NO_REQUEST`,
+        that of the replaced one stays.
         """
 
     async def confirm(self, event: HookEvent, consumers: Collection[str], *, only_prepared: bool = False) -> None:

@@ -159,6 +159,13 @@ class OutboxSuite:
         assert [stored.event.upload.offset for stored in found] == [5, 5]
         assert not await self.prepared(outbox, before=clock.now), "its age counts from now"
 
+    async def test_preparing_again_without_a_request_keeps_the_one_that_was_known(self, outbox: Outbox) -> None:
+        await outbox.prepare([event("a", FINISH)], HOOKS)
+        await outbox.prepare([event("a", FINISH, offset=3, request=NO_REQUEST)], HOOKS)
+        await outbox.confirm(event("a", FINISH, offset=9, request=NO_REQUEST), HOOKS)
+        (stored,) = await outbox.claim("hooks", 10)
+        assert stored.event.request == REQUEST and stored.event.upload.offset == 9
+
     async def test_confirming_twice_is_confirming_once(self, outbox: Outbox) -> None:
         await outbox.prepare([event("a")], HOOKS)
         await outbox.confirm(event("a"), HOOKS)
