@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.uploads.support import World, append, create, send, until
+from tests.uploads.support import World, append, create, quiet, send, until
+from tests.uploads.test_gates import Scripted
 from tusd_py.outbox.memory import MemoryOutbox
 from tusd_py.ports.body import BodyEnd
 from tusd_py.ports.call import NO_CALL
@@ -23,6 +24,7 @@ from tusd_py.protocol.rules import Policy
 from tusd_py.testing.bodies import ScriptedBody
 from tusd_py.uploads import Uploads
 from tusd_py.uploads.announcing import CREATION_TIME, Announcer
+from tusd_py.uploads.gates import Gates
 from tusd_py.uploads.ticking import Ticker
 
 
@@ -386,6 +388,39 @@ async def test_a_record_that_can_not_be_read_keeps_nobody_else_waiting(told: Tol
     assert await told.names() == ["post-finish:id2:2"] and await told.prepared() == ["post-finish"]
     await crashed(told)
     assert await told.names() == ["post-finish:id1:2"]
+
+
+@pytest.mark.parametrize("gate", [True, False])
+async def test_a_final_from_before_is_written_down_before_it_is_finished(told: Told, gate: bool) -> None:
+    before = told.world.open(gates=Gates(Scripted(HookType.PRE_FINISH))) if gate else told.world.open()
+    part = await before.create(create(2, is_partial=True, concat="partial"), ScriptedBody())
+    final = await before.create(create(None, partials=(part.id,)), ScriptedBody())
+    await before.close()
+    seen: list[list[str]] = []
+
+    async def look(_: int, called: str) -> None:
+        if called == "info.commit_offset":
+            seen.append(sorted([one.event.upload.id async for one in told.outbox.prepared(told.world.now + 1)]))
+
+    told.world.probe.before(look)
+    uploads = told.open(gates=Gates(Scripted(HookType.PRE_FINISH)) if gate else Gates())
+    await send(uploads, part.id, 0, b"ab")
+    await quiet()
+    assert seen == [[part.id], [final.id]]
+    assert f"post-finish:{final.id}:2" in await told.names()
+
+
+async def test_a_held_upload_from_before_is_written_down_before_it_is_accepted(told: Told) -> None:
+    upload = await told.world.put("old", b"ab", held=True)
+    seen: list[list[str]] = []
+
+    async def look(_: int, called: str) -> None:
+        if called == "info.replace":
+            seen.append(await told.prepared())
+
+    told.world.probe.before(look)
+    await told.open(gates=Gates(Scripted(HookType.PRE_FINISH))).describe(upload.id, takeover=True)
+    assert seen == [["post-finish"]] and await told.names() == ["post-finish:old:2"]
 
 
 async def test_progress_is_not_told_once_all_bytes_are_here(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

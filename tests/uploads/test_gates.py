@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.uploads.support import World, append, create, read, send, until
+from tests.uploads.support import World, append, create, quiet, read, send, until
 from tusd_py.ports.call import NoCall
 from tusd_py.ports.failures import UploadExists
 from tusd_py.ports.hooks import HookFailure
@@ -18,6 +18,7 @@ from tusd_py.protocol.metadata import Metadata
 from tusd_py.protocol.refusals import (
     FinishRejected,
     HookFailed,
+    InvalidConcat,
     NotAccepted,
     Refusal,
     TerminationRejected,
@@ -286,6 +287,36 @@ async def test_an_upload_from_before_the_hook_is_held_from_its_next_append(world
         await send(uploads, upload.id, 1, b"b")
     with pytest.raises(NotAccepted):
         await uploads.describe(upload.id, takeover=False)
+
+
+async def test_a_final_from_before_the_hook_is_held_while_its_partials_come(world: World) -> None:
+    before = world.open()
+    part = await before.create(create(2, is_partial=True, concat="partial"), ScriptedBody())
+    final = await before.create(create(None, partials=(part.id,)), ScriptedBody())
+    await before.close()
+    answer = HookAnswer()
+    hooks = Scripted(HookType.PRE_FINISH, say=lambda event: answer if event.upload.is_partial else saying(400))
+    uploads = gated(world, hooks)
+    await uploads.recover()
+    await quiet()
+    await send(uploads, part.id, 0, b"ab")
+    await quiet()
+    assert [event.upload.id for event in hooks.asked] == [part.id, final.id]
+    with pytest.raises(UploadFailed, match="rejected"):
+        await uploads.describe(final.id, takeover=True)
+
+
+async def test_a_final_of_a_rejected_partial_can_not_be_finished(world: World) -> None:
+    uploads = gated(world, Scripted(HookType.PRE_FINISH, say=lambda _: saying(400)))
+    part = await uploads.create(create(2, is_partial=True, concat="partial"), ScriptedBody())
+    final = await uploads.create(create(None, partials=(part.id,)), ScriptedBody())
+    with pytest.raises(FinishRejected):
+        await send(uploads, part.id, 0, b"ab")
+    await quiet()
+    assert (await world.record(final.id)).failure == "one of its partial uploads can't be finished"
+    assert not await world.records.waiting_finals()
+    with pytest.raises(InvalidConcat, match="can't be finished"):
+        await uploads.create(create(None, partials=(part.id,)), ScriptedBody())
 
 
 async def test_finished_uploads_from_before_the_hook_stay_finished(world: World) -> None:

@@ -108,6 +108,8 @@ def check_partials(partials: Iterable[Upload], policy: Policy) -> int | None:
     for partial in partials:
         if not partial.is_partial or partial.is_final:
             raise InvalidConcat("invalid Upload-Concat header: one of the uploads is not a partial upload")
+        if partial.failure is not None:
+            raise InvalidConcat("invalid Upload-Concat header: one of the uploads can't be finished")
     length = concatenated_length(partials)
     if (length or 0) > policy.ceiling:
         raise MaxSizeExceeded

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from tusd_py.ports.call import NO_CALL
 from tusd_py.ports.datastore import Content
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.ports.locker import Lease
@@ -193,6 +194,7 @@ class Assembler:
                     await self._info.replace(final)
                     await self._count(final)
                 if not _all_finished(partials):
+                    await self._finisher.hold(final)  # nobody has been promised it yet
                     return False
                 await self._finish(await self._put_together(final, partials))
         elif final.held and final.failure is None:
@@ -213,6 +215,7 @@ class Assembler:
         return self._finisher.seen(await self._info.load(upload_id))
 
     async def _put_together(self, final: Upload, partials: list[Upload]) -> Upload:
+        await self._finisher.foresee(final, NO_CALL)
         if self._durable:
             await self._info.sync(final)
         await self._data.concatenate(final, partials, durable=self._durable)
@@ -236,6 +239,8 @@ class Assembler:
                 partial = await self._record(partial_id)
             except (UploadNotFound, RecordDamaged):
                 raise _CannotFinish("one of its partial uploads is gone") from None
+            if partial.failure is not None:
+                raise _CannotFinish("one of its partial uploads can't be finished")
             if is_expired(partial, self._policy, self._clock()):
                 raise _CannotFinish("one of its partial uploads has expired")
             partials.append(partial)

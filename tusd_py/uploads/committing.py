@@ -11,6 +11,7 @@ from tusd_py.ports.call import Call
 from tusd_py.ports.datastore import Writer
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.commands import Payload
+from tusd_py.protocol.refusals import FinishRejected
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.assembling import Assembler
 from tusd_py.uploads.finishing import Finisher
@@ -73,7 +74,12 @@ class Committer:
 
     async def finish(self, upload: Upload, call: Call) -> Upload:
         """The upload is complete and durable. Raises `FinishRejected`, `HookFailed`."""
-        upload = await self._finisher.finish(upload, call)
+        try:
+            upload = await self._finisher.finish(upload, call)
+        except FinishRejected:
+            if upload.is_partial:
+                await self._assembler.partial_changed(upload.id)
+            raise
         if upload.is_partial and upload.finished:
             await self._assembler.partial_changed(upload.id)
         return upload

@@ -34,6 +34,12 @@ class Finisher:
         await self._info.replace(held)
         return held
 
+    async def foresee(self, upload: Upload, call: Call) -> None:
+        """Write down that the upload is about to be finished, if that is not known: it may be from before there was anybody to
+        be told. Raises `StorageFailure`."""
+        if self._announcer is not None:
+            await self._announcer.before_bytes(upload, call)
+
     def seen(self, upload: Upload) -> Upload:
         """The record as it counts: without a pre-finish hook nothing is held, whatever was so once."""
         return upload.evolve(held=False) if upload.held and not self._gates.finish else upload
@@ -83,6 +89,7 @@ class Finisher:
                 if refusal.status < 500:  # else the hook says that it can't tell yet
                     await self._reject(upload, refusal)
                 raise
+        await self.foresee(upload, call)
         accepted = upload.evolve(held=False)
         await self._replace(accepted)
         return accepted
