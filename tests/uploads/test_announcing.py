@@ -14,11 +14,11 @@ from tusd_py.outbox.memory import MemoryOutbox
 from tusd_py.ports.body import BodyEnd
 from tusd_py.ports.call import NO_CALL
 from tusd_py.ports.events import EventState, StoredEvent
-from tusd_py.ports.failures import OutOfSpace, StorageFailure
+from tusd_py.ports.failures import OutOfSpace, StorageFailure, UploadExists
 from tusd_py.protocol.checksum import Claim
 from tusd_py.protocol.commands import Create, Payload
 from tusd_py.protocol.exchange import HttpResponse
-from tusd_py.protocol.hooks import EVENTS, HookEvent, HookType
+from tusd_py.protocol.hooks import EVENTS, FileInfoChanges, HookAnswer, HookEvent, HookType
 from tusd_py.protocol.refusals import ChecksumMismatch, SizeExceeded, UnexpectedEof, UploadMissing, UploadStopped
 from tusd_py.protocol.rules import Policy
 from tusd_py.testing.bodies import ScriptedBody
@@ -421,6 +421,40 @@ async def test_a_held_upload_from_before_is_written_down_before_it_is_accepted(t
     told.world.probe.before(look)
     await told.open(gates=Gates(Scripted(HookType.PRE_FINISH))).describe(upload.id, takeover=True)
     assert seen == [["post-finish"]] and await told.names() == ["post-finish:old:2"]
+
+
+@pytest.mark.parametrize(
+    "command", [create(2), create(2, body=2), create(None, partials=("part",))], ids=["empty", "body", "final"]
+)
+async def test_two_creations_under_an_id_that_a_hook_chose(
+    told: Told, command: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told.world.put("part", b"ab", is_partial=True)
+    answer = HookAnswer(changes=FileInfoChanges(id="x"))
+    gates = Gates(Scripted(HookType.PRE_CREATE, say=lambda _: answer))
+    one, two = told.open(gates=gates), told.open(gates=gates)
+
+    def body() -> ScriptedBody:
+        return ScriptedBody(b"ab") if command.payload is not None else ScriptedBody()
+
+    prepare, racing = told.outbox.prepare, list[asyncio.Task[Any]]()
+
+    async def overtaken(*args: Any) -> None:
+        if not racing:
+            racing.append(asyncio.create_task(two.create(command, body())))
+            for _ in range(100):
+                await asyncio.sleep(0)
+        await prepare(*args)
+
+    monkeypatch.setattr(told.outbox, "prepare", overtaken)
+    made = await asyncio.gather(one.create(command, body()), return_exceptions=True)
+    made += await asyncio.gather(*racing, return_exceptions=True)
+    assert sorted(isinstance(each, UploadExists) for each in made) == [False, True]
+    await quiet()
+    await crashed(told)
+    names = [name.split(":")[0] for name in await told.names()]
+    assert names.count("post-create") == 1 and names.count("post-finish") <= 1
+    assert told.world.unlocked
 
 
 async def test_progress_is_not_told_once_all_bytes_are_here(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ class Creator:
         upload = self._new_upload(command, call)
         if partials is not None:
             upload = upload.evolve(length=check_partials(partials, self._policy))
+        drawn = upload.id
         if self._gates.creation:
             changes = await self._gates.before_creation(upload.evolve(id="", storage={}), call)
             upload = await self._changed(upload, changes)
@@ -96,13 +97,25 @@ class Creator:
         if self._limiter is None and self._announcer is None and call.claim is None:
             return await self._store(upload, command, partials, body, limit, call, None)
         reservation = Reservation(upload, call, self._limiter, self._announcer)
-        await reservation.take()
         try:
-            return await self._store(upload, command, partials, body, limit, call, reservation)
-        except BaseException:
-            if not await self._records.has(upload.id):  # else what came before the connection broke is kept
-                await reservation.give_back()
-            raise
+            if upload.id != drawn:
+                await self._own(upload.id, reservation)
+            await reservation.take()
+            try:
+                return await self._store(upload, command, partials, body, limit, call, reservation)
+            except BaseException:
+                if not await self._records.has(upload.id):  # else what came before the connection broke is kept
+                    await reservation.give_back()
+                raise
+        finally:
+            await reservation.release()
+
+    async def _own(self, upload_id: str, reservation: Reservation) -> None:
+        """Lock an id that a hook chose before anything is noted about it: another upload of this id may be about to be made, or
+        to go, and what is noted about the one must not be taken for the other's. Raises `UploadExists`."""
+        reservation.lease = await self._records.lock(upload_id, lambda: reservation.interrupt())
+        if await self._records.has(upload_id):
+            raise UploadExists(f"the pre-create hook chose the id {upload_id!r}, which is in use")
 
     def _new_upload(self, command: Create, call: Call) -> Upload:
         upload_id = self._new_id()
@@ -168,7 +181,9 @@ class Creator:
         hold = self._holds.begin(body, call)
         lease: Lease | None = None
         try:
-            if not body.ready:  # nobody can know the id yet but the sweeper, which the lock keeps away from a slow body
+            if reservation is not None and reservation.lease is not None:
+                reservation.interrupt = hold.interrupt
+            elif not body.ready:  # nobody can know the id yet but the sweeper, which the lock keeps away from a slow body
                 lease = await self._records.lock(upload.id, hold.interrupt)
             return await self._create_with_upload(upload, payload, body, limit, hold, reservation)
         finally:
@@ -236,6 +251,8 @@ class Creator:
         await self._create_record(final, promised=all(partial.finished for partial in partials))
         try:
             await self._announce(final, call, reservation)
+            if reservation is not None:
+                await reservation.release()  # who puts it together wants the lock
             if final.complete:
                 return await self._committer.finish(final, call)
             await self._info.expect(final)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from tusd_py.ports.call import Call
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.ports.limits import Limiter
+from tusd_py.ports.locker import Lease, ignore
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.announcing import Announcer
 
@@ -27,6 +28,14 @@ class Reservation:
         self._limiter, self._announcer = limiter, announcer
         self._undo: list[Callable[[], Awaitable[None]]] = []
         self._announced = False
+        self.lease: Lease | None = None  # of an upload whose id others may want as well
+        self.interrupt: Callable[[], None] = ignore  # when they do
+
+    async def release(self) -> None:
+        """Let go of the lock. Idempotent."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            await lease.release()
 
     async def take(self) -> None:
         """Take everything or nothing. Raises the `Refusal` that applies, `StorageFailure`."""
