@@ -85,7 +85,7 @@ class Committer:
         return upload
 
     async def finish_by_declaration(self, before: Upload, upload: Upload, call: Call) -> Upload:
-        """All bytes were there already when the length was declared (D04)."""
+        """All bytes were there already when the length was declared (D04), and may be uploaded."""
         if self.must_sync(upload):
             try:
                 await self._data.sync(upload)
@@ -93,8 +93,6 @@ class Committer:
             except StorageFailure:
                 await self._info.replace(before)
                 raise
-        if self._types is not None:
-            await self._finisher.check_type(upload)
         return await self.finish(upload, call)
 
     async def _make_durable(self, before: Upload, upload: Upload, writer: Writer) -> None:

@@ -308,6 +308,8 @@ class Uploads:
             await self._announcer.before_bytes(upload, hold.call)
         if length != upload.length:
             declared = upload.evolve(length=length)
+            if declared.complete:
+                await self._finisher.check_type(declared)
             if self._limiter is not None:
                 await self._limiter.extend(upload, declared)
             try:
