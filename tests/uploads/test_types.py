@@ -53,4 +53,5 @@ async def test_a_final(world: World, uploads: Uploads) -> None:
     with pytest.raises(TypeNotAllowed):
         await uploads.create(create(None, partials=(part.id,)), ScriptedBody())
     await quiet()
+    assert "data.concatenate" not in world.probe.calls, "it would look finished, and stay so if the process died"
     assert await world.ids() == [part.id] and not await world.records.waiting_finals()

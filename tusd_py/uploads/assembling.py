@@ -196,14 +196,18 @@ class Assembler:
                 if not _all_finished(partials):
                     await self._finisher.hold(final)  # nobody has been promised it yet
                     return False
-                await self._finish(await self._put_together(final, partials))
+                await self._finish(final, partials)
         elif final.held and final.failure is None:
             await self._finish(final)
         await self._info.unexpect(final)
         return True
 
-    async def _finish(self, final: Upload) -> None:
+    async def _finish(self, final: Upload, partials: list[Upload] | None = None) -> None:
+        """`partials` are those that it has still to be made of."""
         try:
+            if partials is not None:
+                await self._finisher.judge_final(final, self.open_partials)  # before it looks finished
+                final = await self._put_together(final, partials)
             await self._finisher.finish_in_background(final)
         except (FinishRejected, TypeNotAllowed) as refusal:
             if refusal.status < 500:

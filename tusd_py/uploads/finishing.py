@@ -7,10 +7,11 @@ an upload whose finish failed (tus-js-client#557). A refusal lasts; a hook that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from tusd_py.ports.call import NO_CALL, Call
+from tusd_py.ports.datastore import Content
 from tusd_py.protocol.refusals import FinishRejected, Refusal, TypeNotAllowed
 from tusd_py.protocol.upload import Upload
 from tusd_py.uploads.parts import Parts
@@ -62,13 +63,21 @@ class Finisher:
             finally:
                 await content.close()
 
-    async def finish_in_background(self, upload: Upload) -> Upload:
-        """`finish` for a final upload, which no request is working on. Raises `TypeNotAllowed` as well."""
+    async def judge_final(self, final: Upload, open_content: Callable[[Upload], Awaitable[Content]]) -> None:
+        """Judge the bytes that a final is about to be made of. Raises `TypeNotAllowed`, which lasts, and `StorageFailure`."""
+        if self._types is None:
+            return
+        content = await open_content(final)
         try:
-            await self.check_type(upload)
+            await self._types.check_content(content, final)
         except TypeNotAllowed as refusal:
-            await self._reject(upload, refusal)
+            await self._reject(final, refusal)
             raise
+        finally:
+            await content.close()
+
+    async def finish_in_background(self, upload: Upload) -> Upload:
+        """`finish` for a final upload, which no request is working on."""
         return await self.finish(upload, self._askers.get(upload.id, NO_CALL))
 
     async def finish(self, upload: Upload, call: Call) -> Upload:
