@@ -6,7 +6,7 @@ import pytest
 
 from tests.uploads.support import World, create, quiet, send
 from tests.uploads.test_sniffing import RULES, FirstByte
-from tusd_py.protocol.refusals import TypeNotAllowed, UploadMissing
+from tusd_py.protocol.refusals import NotAccepted, TypeNotAllowed, UploadMissing
 from tusd_py.testing.bodies import ScriptedBody
 from tusd_py.uploads import Uploads
 from tusd_py.uploads.sniffing import TypeGate
@@ -55,3 +55,21 @@ async def test_a_final(world: World, uploads: Uploads) -> None:
     await quiet()
     assert "data.concatenate" not in world.probe.calls, "it would look finished, and stay so if the process died"
     assert await world.ids() == [part.id] and not await world.records.waiting_finals()
+
+
+async def test_a_final_is_not_promised_before_it_is_judged(world: World, uploads: Uploads) -> None:
+    await world.put("part", b"Pb", is_partial=True)
+    final = await world.put("final", length=2, partials=("part",))
+    judged: list[bool] = []
+
+    async def look(_: int, called: str) -> None:
+        if called == "data.open_content":
+            with pytest.raises(NotAccepted):
+                await uploads.describe(final.id, takeover=False)
+            judged.append(True)
+
+    world.probe.before(look)
+    with pytest.raises(NotAccepted):
+        await uploads.open_content(final.id)
+    await quiet()
+    assert judged and (await uploads.describe(final.id, takeover=False)).finished

@@ -94,8 +94,9 @@ class Assembler:
             await self.settle(final_id, wait=0)
 
     async def as_promised(self, upload: Upload) -> Upload:
-        """The record as clients see it: a final is finished once its partials are, put together or not."""
-        if not upload.is_final or upload.finished or upload.failure is not None:
+        """The record as clients see it: a final is finished once its partials are, put together or not, unless its bytes have
+        still to be judged."""
+        if not upload.is_final or upload.complete or upload.failure is not None:
             return upload
         try:
             partials = await self._load_partials(upload)
@@ -106,6 +107,7 @@ class Assembler:
         return upload.evolve(
             length=length,
             offset=length if _all_finished(partials) else upload.offset,
+            held=upload.held or self._finisher.judges,
             active_at=max([upload.active_at, *(partial.active_at for partial in partials)]),  # it lives as long as they do
         )
 

@@ -63,6 +63,11 @@ class Finisher:
             finally:
                 await content.close()
 
+    @property
+    def judges(self) -> bool:
+        """Whether finals are judged by their bytes."""
+        return self._types is not None
+
     async def judge_final(self, final: Upload, open_content: Callable[[Upload], Awaitable[Content]]) -> None:
         """Judge the bytes that a final is about to be made of. Raises `TypeNotAllowed`, which lasts, and `StorageFailure`."""
         if self._types is None:
