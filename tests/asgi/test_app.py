@@ -493,3 +493,19 @@ async def test_errors_are_logged_with_what_was_asked(caplog: pytest.LogCaptureFi
     await call(app, "POST", "/", TUS | {"upload-length": "5"})
     errors = [record for record in caplog.records if record.name == "tusd_py.asgi" and "quota" in record.getMessage()]
     assert [record.levelno for record in errors] == [logging.ERROR]
+
+
+async def test_uploads_are_closed_before_what_they_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    async def close_uploads() -> None:
+        closed.append("uploads")
+
+    async def close_outbox() -> None:
+        closed.append("outbox")
+
+    uploads = make_uploads()
+    monkeypatch.setattr(uploads, "close", close_uploads)
+    async with TusApp(uploads, closers=[close_outbox]).lifespan():
+        pass
+    assert closed == ["uploads", "outbox"], "finals that are put together in the background still ask hooks and tell of it"

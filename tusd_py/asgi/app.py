@@ -208,9 +208,8 @@ class TusApp:
             if self._background is not None:
                 self._background.cancel()
                 await asyncio.gather(self._background, return_exceptions=True)
-            for close in self._closers:
+            for close in (self.uploads.close, *self._closers):  # what is under way in the background uses what is closed later
                 await self._attempt(close)
-            await self.uploads.close()
 
     def _start(self) -> None:
         self._background = asyncio.get_running_loop().create_task(self._run_background(), name="tusd-py background")
