@@ -6,7 +6,7 @@ import { PassThrough, Readable } from 'node:stream'
 import * as tus from 'tus-js-client'
 
 const SHOWN = ['Location', 'Upload-Offset', 'Upload-Length', 'Upload-Defer-Length', 'Upload-Concat', 'Upload-Metadata',
-  'Content-Type', 'X-Request-ID', 'X-HTTP-Method-Override']
+  'Content-Type', 'X-Request-ID', 'X-HTTP-Method-Override', 'X-Why']
 
 const tell = (event, facts = {}) => process.stdout.write(`${JSON.stringify({ event, ...facts })}\n`)
 const headers = (message) => Object.fromEntries(
