@@ -473,6 +473,20 @@ async def test_progress_is_not_told_once_all_bytes_are_here(told: Told, monkeypa
     assert running == [0]
 
 
+async def test_a_final_learns_that_its_partial_was_stopped(told: Told) -> None:
+    uploads = told.open()
+    part = await uploads.create(create(4, is_partial=True, concat="partial"), ScriptedBody())
+    final = await uploads.create(create(None, partials=(part.id,)), ScriptedBody())
+    more = asyncio.Event()
+    sending = asyncio.create_task(uploads.append(append(part.id, 0, 4), ScriptedBody(b"ab", more, b"cd")))
+    await until(lambda: list(uploads.running()))
+    uploads.stop(part.id, HttpResponse())
+    with pytest.raises(UploadStopped):
+        await sending
+    await quiet()
+    assert "gone" in ((await told.world.record(final.id)).failure or "")
+
+
 async def test_delivered_events_are_what_consumers_get(told: Told) -> None:
     await told.open().create(create(0), ScriptedBody())
     found = await told.due()

@@ -33,6 +33,9 @@ _log = logging.getLogger("tusd_py.uploads")
 RETRY = 60.0
 """Seconds before a final that could not be put together (a full disk) is tried again; until then it is read from its parts."""
 
+FAILED = 1000
+"""Finals that are remembered to have failed: those that were deleted are never heard of again."""
+
 IN_ONE_GO = 50
 """Partials to look at before other requests get a turn: a final may have thousands, and a store may never have to wait."""
 
@@ -72,6 +75,8 @@ class Assembler:
             self._again.discard(final_id)
         self._not_before.pop(final_id, None)
         if not task.cancelled() and (failure := task.exception()):
+            if len(self._not_before) >= FAILED:
+                self._not_before.clear()  # then some are tried again early
             self._not_before[final_id] = self._clock() + RETRY
             fields = {"id": final_id, "reason": str(failure)}
             if isinstance(failure, Refusal) and failure.status < 500:

@@ -122,7 +122,10 @@ class Uploads:
             try:
                 return await self._append_locked(command, body, hold)
             except (UploadStopped, TypeNotAllowed):
-                await self._remove(await self._records.stored(command.upload_id), call)
+                stopped = await self._records.stored(command.upload_id)
+                await self._remove(stopped, call)
+                if stopped.is_partial:
+                    await self._assembler.partial_changed(stopped.id)
                 raise
             finally:
                 await lease.release()
