@@ -107,6 +107,8 @@ def create_app(
         raise ValueError(f"max_size is {max_size}: a number of bytes expected, or None for no limit")
     if expiry is not None and expiry <= timedelta(0):
         raise ValueError(f"expiry is {expiry}: a positive time expected, or None for never")
+    if hook_timeout <= timedelta(0):
+        raise ValueError(f"hook_timeout is {hook_timeout}: a positive time expected")
     everything = replace(
         settings or Settings(),
         upload_dir=Path(upload_dir),

@@ -36,9 +36,7 @@ def make_authorizer(authorize: Authorize | Authorizer | None) -> Authorizer | No
 
 
 def make_hooks(hooks: object | None, timeout: timedelta) -> Hooks | None:
-    """Who is asked and told; None for nobody. Raises ValueError for what answers no hook, and for a timeout that is none."""
-    if timeout <= timedelta(0):
-        raise ValueError(f"hook_timeout is {timeout}: a positive time expected")
+    """Who is asked and told; None for nobody. Raises ValueError for what answers no hook."""
     if hooks is None:
         return None
     if hasattr(hooks, "invoke") and hasattr(hooks, "types"):
