@@ -30,6 +30,21 @@ def test_state_is_below_the_root_and_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(state) == []
 
 
+def test_another_process_may_make_the_parent_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers start: one finds no `.tusd-py`, and by the time that it looks there is one."""
+    mkdir = os.mkdir
+
+    def raced(path: str, mode: int) -> None:
+        try:
+            mkdir(path, mode)
+        except FileNotFoundError:
+            mkdir(os.path.dirname(path), mode)  # the other one
+            raise
+
+    monkeypatch.setattr(os, "mkdir", raced)
+    assert os.path.isdir(prepare_state(str(tmp_path), "tmp", 0o775))
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ReadOnlyStorage, match="file"):

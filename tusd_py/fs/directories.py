@@ -55,13 +55,17 @@ def make_parents(path: str, mode: int) -> None:
 def _make_all(directory: str, mode: int) -> None:
     """As `os.makedirs`, which gives the mode to the last directory only; tusd gives it to all that it makes."""
     try:
+        _make_one(directory, mode)
+    except FileNotFoundError:
+        parent = os.path.dirname(directory)
+        if not os.path.isdir(parent):
+            _make_all(parent, mode)
+        _make_one(directory, mode)  # raises where the parent is there and can't have children, as in /proc
+
+
+def _make_one(directory: str, mode: int) -> None:
+    try:
         os.mkdir(directory, mode)
     except FileExistsError:
         if not os.path.isdir(directory):
             raise
-    except FileNotFoundError:
-        parent = os.path.dirname(directory)
-        if os.path.isdir(parent):  # it is there and can't have children, as in /proc
-            raise
-        _make_all(parent, mode)
-        _make_all(directory, mode)
