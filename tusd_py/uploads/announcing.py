@@ -142,9 +142,9 @@ class Announcer:
     async def _try_to_confirm(self, event: HookEvent, names: tuple[str, ...], only_prepared: bool) -> bool:
         try:
             await self._outbox.confirm(event, names, only_prepared=only_prepared)
-        except StorageFailure:
+        except StorageFailure as failure:
             fields = {"type": event.type, "id": event.upload.id}
-            _log.exception("an event waits to be confirmed", extra={"fields": fields})
+            _log.error("an event waits to be confirmed: %s", failure, extra={"fields": fields})
             return False
         self._notify()
         return True
