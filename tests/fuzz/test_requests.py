@@ -30,6 +30,7 @@ PROFILE = settings(
 )
 
 STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
+ERROR = re.compile(r"level=ERROR event=(?!BodyReadError )")  # tusd logs broken bodies at this level
 HOST = b"Host: localhost\r\n"
 TUS = HOST + b"Tus-Resumable: 1.0.0\r\n"
 STREAM = TUS + b"Content-Type: application/offset+octet-stream\r\n"
@@ -212,7 +213,7 @@ def test_no_request_harms_the_server(
     note(f"{data[:2000]!r} -> {statuses} {answers[:300]!r}")
     assert all(100 <= status < 500 for status in statuses), statuses
     assert canary.request("OPTIONS", "/files/").status == 200
-    assert "level=ERROR" not in server.log[-2000:]
+    assert not ERROR.search(server.log[-2000:])
 
 
 def exchange(server: ServerProcess, pieces: list[bytes], end: str) -> bytes:
@@ -233,4 +234,4 @@ def exchange(server: ServerProcess, pieces: list[bytes], end: str) -> bytes:
 
 def test_nothing_was_logged_as_an_error(server: ServerProcess) -> None:
     """Last, of all that has come."""
-    assert "level=ERROR" not in server.log
+    assert not ERROR.search(server.log)

@@ -193,3 +193,30 @@ def test_other_records_are_in_order_with_the_lines() -> None:
     assert [line.rpartition(" ")[2].removeprefix("event=").strip('"') for line in lines] == [
         str(number) for number in range(20) for _ in range(2)
     ] + ["direct"]
+
+
+def test_a_flush_waits_for_lines_that_are_queued_no_more_and_not_written_yet() -> None:
+    """Such as those that come while the thread goes to sleep: a process that ended then would lose its last words."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            if "late" in text:
+                begun.set()
+                go_on.wait(30)
+            return super().write(text)
+
+    class Late(LineWriter):
+        def __setattr__(self, name: str, value: object) -> None:
+            falls_asleep = name == "_idle" and value is True and getattr(self, "_idle", True) is False
+            super().__setattr__(name, value)
+            if falls_asleep and not begun.is_set():
+                self._queue.append("late\n")
+
+    stream = Slow()
+    writer = Late(stream, "".join)
+    writer.put("first\n")
+    assert begun.wait(30)
+    assert not writer.flush(0.01)
+    go_on.set()
+    assert writer.flush() and stream.getvalue() == "first\nlate\n"

@@ -62,7 +62,7 @@ class LineWriter:
         self._thread: threading.Thread | None = None
         self._wanted, self._urgent = threading.Event(), threading.Event()
         self._flushes: list[threading.Event] = []
-        self._idle = True
+        self._idle, self._writing = True, False
 
     def start(self) -> None:
         """Start the thread now. It starts by itself at the first line, which takes longer than an event loop should wait."""
@@ -90,7 +90,7 @@ class LineWriter:
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until everything queued so far is written; False if that was not possible in `timeout` seconds."""
         self.before_flush()
-        if self._idle and not self._queue:
+        if self._idle and not self._queue and not self._writing:  # in this order: what is not queued any more is being written
             return True
         done = threading.Event()
         self._flushes.append(done)
@@ -121,12 +121,14 @@ class LineWriter:
 
     def _drain(self) -> None:
         queue = self._queue
+        self._writing = True
         while count := min(len(queue), BATCH):
             entries = [queue.popleft() for _ in range(count)]
             try:
                 self._write(self._text(entries))
             except (OSError, ValueError):  # closed, full, gone: there is nobody to be told
                 self.lost += count
+        self._writing = False
 
     def _text(self, entries: list[Any]) -> str:
         try:
