@@ -31,6 +31,9 @@ COMPLAINTS = (
 )
 """What no log may contain: signs of a defect, however well the client was answered."""
 
+HEARD = 0.06
+"""Seconds of silence after which a log has nothing more to say: three times what it gathers lines for."""
+
 servers: WeakSet[ServerProcess] = WeakSet()
 """Those that may be running."""
 
@@ -150,7 +153,18 @@ class ServerProcess:
     def __enter__(self) -> Self:
         return self.start()
 
+    def _hear_out(self) -> None:
+        """Wait until it has said everything: lines of the log come a little after what they tell of, and a kill loses them."""
+        size, looks = -1, 20
+        while looks and self.process is not None and self.process.poll() is None:
+            looks, before, size = looks - 1, size, self.log_path.stat().st_size
+            if size == before:
+                return
+            time.sleep(HEARD)
+
     def __exit__(self, kind: type[BaseException] | None = None, failure: BaseException | None = None, *_: object) -> None:
+        if self.watchdog:
+            self._hear_out()
         self.kill()
         servers.discard(self)
         if complaints := self.complaints():
