@@ -206,7 +206,7 @@ async def test_who_makes_the_account_waits_for_others_who_do(
         pauses.append(seconds)
         database.execute("ROLLBACK")
 
-    monkeypatch.setattr("tusd_py.limits.database.time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    monkeypatch.setattr("tusd_py.fs.wal.time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
     await make(quota=100).admit(Upload(id="a", length=1), "")
     assert len(pauses) == 1
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from tusd_py.fs.errors import translate
+from tusd_py.fs.wal import use_wal
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
 
 __all__ = ["BUSY_TIMEOUT", "Database", "transaction"]
@@ -90,7 +90,7 @@ class Database:
             raise translate(error, f"opening {self._path!r}") from error
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None)
         try:
-            _use_wal(connection)
+            use_wal(connection, BUSY_TIMEOUT)
             connection.execute("PRAGMA synchronous=NORMAL")
             with transaction(connection):
                 self._migrate(connection)
@@ -131,16 +131,3 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for others here, who may be doing the same in this moment."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not _name(error).startswith("SQLITE_BUSY") or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)

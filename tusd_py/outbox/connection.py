@@ -8,6 +8,7 @@ import os
 import sqlite3
 
 from tusd_py.fs.errors import translate
+from tusd_py.fs.wal import use_wal
 from tusd_py.outbox.schema import migrate, version
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
 
@@ -38,7 +39,7 @@ def open_database(path: str, *, durable: bool) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
         connection = _connect(f"file:{_quoted(path)}?mode=rw")
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection, BUSY_TIMEOUT)
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         migrate(connection)
