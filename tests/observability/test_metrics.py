@@ -14,7 +14,8 @@ from tests.observability.support import RecordedCall, tell_small_upload, upload_
 from tusd_py.observability.cells import CELLS, SPARE, Cells, Page, Pages
 from tusd_py.observability.exposition import Exposition
 from tusd_py.observability.metrics import Metrics
-from tusd_py.observability.readings import Reading, Readings
+from tusd_py.observability.readings import Readings
+from tusd_py.ports.readings import Reading
 from tusd_py.protocol.hooks import HookType
 from tusd_py.protocol.refusals import MethodNotAllowed, MismatchedOffset, StorageFull
 

@@ -20,10 +20,10 @@ from tusd_py.assembly.observability import Observability, build_observability
 from tusd_py.assembly.telling import show_delivery
 from tusd_py.assembly.uploads import open_uploads
 from tusd_py.observability.cells import Page
-from tusd_py.observability.readings import Reading
 from tusd_py.ports.authorization import Authorizer
 from tusd_py.ports.hooks import Hooks
 from tusd_py.ports.observer import NO_OBSERVER, Observer
+from tusd_py.ports.readings import Reading
 from tusd_py.protocol.cors import ALLOW_HEADERS, ALLOW_METHODS, EXPOSE_HEADERS, Cors
 from tusd_py.settings import Settings
 from tusd_py.uploads import Durability

@@ -11,8 +11,9 @@ from tusd_py.asgi.metrics import MetricsPage
 from tusd_py.observability.cells import Cells
 from tusd_py.observability.exposition import CONTENT_TYPE, Exposition
 from tusd_py.observability.metrics import Metrics
-from tusd_py.observability.readings import Reading, Readings
+from tusd_py.observability.readings import Readings
 from tusd_py.ports.observer import Observer
+from tusd_py.ports.readings import Reading
 
 __all__ = ["HostMetrics", "create_metrics"]
 

@@ -18,11 +18,12 @@ from tusd_py.observability.line_writer import LineWriter
 from tusd_py.observability.metrics import Metrics
 from tusd_py.observability.observers import combined
 from tusd_py.observability.one_at_a_time import OneAtATime
-from tusd_py.observability.readings import Reading, Readings
+from tusd_py.observability.readings import Readings
 from tusd_py.observability.request_lines import RequestLines
 from tusd_py.observability.request_log import RequestLog
 from tusd_py.observability.storage import StorageFailed, prove_writable
 from tusd_py.ports.observer import Observer
+from tusd_py.ports.readings import Reading
 from tusd_py.settings import Settings
 
 __all__ = ["Observability", "build_observability", "build_observer"]

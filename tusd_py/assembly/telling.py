@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from tusd_py.asgi.health import Verdict
 from tusd_py.assembly.observability import Observability
-from tusd_py.observability.readings import Reading
 from tusd_py.ports.failures import StorageFailure
+from tusd_py.ports.readings import Reading
 from tusd_py.uploads.delivering import Delivery, Pending
 
 __all__ = ["show_delivery"]

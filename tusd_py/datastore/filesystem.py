@@ -25,7 +25,7 @@ from tusd_py.fs.paths import ancestors, confine, data_path
 from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import TemporaryFile
 from tusd_py.fs.threads import run_to_end
-from tusd_py.ports.datastore import Extent
+from tusd_py.ports.datastore import Extent, PlainContent
 from tusd_py.ports.failures import StorageFailure, UploadExists, UploadNotFound
 from tusd_py.protocol.upload import Upload
 
@@ -176,7 +176,7 @@ class FilesystemStore:
             raise translate(error, f"opening {path!r}", missing=UploadNotFound) from error
 
 
-class FileContent:
+class FileContent(PlainContent):
     """An open file, perhaps with bytes at its end that are no part of the upload yet.
 
     Removing or replacing it doesn't change what is read here.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 
+from tusd_py.ports.datastore import PlainContent
 from tusd_py.ports.failures import StorageFailure, UploadExists, UploadNotFound
 from tusd_py.protocol.upload import Upload
 
@@ -73,7 +74,7 @@ class MemoryWriter:
             self._pending = bytearray()
 
 
-class MemoryContent:
+class MemoryContent(PlainContent):
     """A copy of the bytes as they were at opening."""
 
     def __init__(self, source: _Bytes) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from tusd_py.observability.cells import Cells
 from tusd_py.observability.metrics import COUNTERS, HISTOGRAMS, SEPARATOR, Counter, Histogram
 from tusd_py.observability.one_at_a_time import OneAtATime
-from tusd_py.observability.readings import Facts, Reading, Readings
+from tusd_py.observability.readings import Facts, Readings
+from tusd_py.ports.readings import Reading
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -9,33 +9,17 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from tusd_py.observability.cells import Page
+from tusd_py.ports.readings import Reading
 
-__all__ = ["Facts", "Reading", "Readings"]
+__all__ = ["Facts", "Readings"]
 
 Values = dict[str, float]
 """By the value of the label; without a label, by the empty string."""
 
 Facts = dict[str, Values]
 """By the name of the metric."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """A metric and the function that tells it: a number, or numbers by the value of `label`.
-
-    `across` says what several workers' numbers make together. A counter's must not become smaller while the process lives.
-    """
-
-    name: str
-    help: str
-    read: Callable[[], float | Mapping[str, float]]
-    kind: Literal["counter", "gauge"] = "gauge"
-    label: str | None = None
-    across: Literal["sum", "max"] = "sum"
 
 
 class Readings:

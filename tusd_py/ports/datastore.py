@@ -8,7 +8,7 @@ from typing import Protocol
 from tusd_py.ports.body import Sink
 from tusd_py.protocol.upload import Upload
 
-__all__ = ["Content", "DataStore", "Extent", "Writer"]
+__all__ = ["Content", "DataStore", "Extent", "PlainContent", "Writer"]
 
 Extent = tuple[int, int, int]
 """A file descriptor, an offset in that file, and a number of bytes."""
@@ -53,6 +53,19 @@ class Content(Protocol):
     def modified(self) -> float:
         """When the bytes last changed, in seconds since the epoch."""
 
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """Digests of all the bytes, where they are known, by their names for Repr-Digest (`sha-256`; RFC 9530)."""
+
+    @property
+    def is_named_by_content(self) -> bool:
+        """Whether `version` depends on nothing but the bytes, so that it is an ETag by itself, whatever upload they are of."""
+
+    @property
+    def encodings(self) -> Mapping[str, Content]:
+        """The same bytes as they are stored in other content codings, by coding (`zstd`; RFC 9110, 8.4.1): contents of their
+        own, with versions of their own, which need no closing. Only what is smaller than the bytes themselves."""
+
     def extents(self, offset: int, count: int) -> Sequence[Extent] | None:
         """Where these bytes are in files, in order, for zero-copy sending; None where they are in none. Valid until `close`."""
 
@@ -61,6 +74,24 @@ class Content(Protocol):
 
     async def close(self) -> None:
         """Let go. Never raises; idempotent."""
+
+
+class PlainContent:
+    """What a `Content` says of itself that knows nothing but bytes."""
+
+    __slots__ = ()
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        return {}
+
+    @property
+    def is_named_by_content(self) -> bool:
+        return False
+
+    @property
+    def encodings(self) -> Mapping[str, Content]:
+        return {}
 
 
 class DataStore(Protocol):
@@ -87,8 +118,12 @@ class DataStore(Protocol):
     async def open_content(self, upload: Upload) -> Content:
         """Open for reading. Raises `UploadNotFound`, `StorageFailure`."""
 
-    async def concatenate(self, final: Upload, partials: Sequence[Upload], *, durable: bool = True) -> None:
+    async def concatenate(
+        self, final: Upload, partials: Sequence[Upload], *, durable: bool = True
+    ) -> Mapping[str, str] | None:
         """Make `final` hold the bytes of `partials` in order, all at once: before it returns, the final is as it was.
+
+        Returns what `final.storage` has to say from now on, None where it stays: then the record says it before anybody reads.
 
         With `durable`, the bytes would survive a power cut from the moment that they can be seen.
 

@@ -13,7 +13,7 @@ __all__ = ["DEFAULT_TYPES", "EVENTS", "GATES", "FileInfoChanges", "HookAnswer", 
 
 
 class HookType(StrEnum):
-    """tusd's hooks, by its names."""
+    """tusd's hooks, by its names; and `post-ingest`, which is ours: an extension has taken the bytes over."""
 
     PRE_CREATE = "pre-create"
     POST_CREATE = "post-create"
@@ -22,6 +22,7 @@ class HookType(StrEnum):
     POST_FINISH = "post-finish"
     PRE_TERMINATE = "pre-terminate"
     POST_TERMINATE = "post-terminate"
+    POST_INGEST = "post-ingest"
 
 
 GATES = frozenset({HookType.PRE_CREATE, HookType.PRE_FINISH, HookType.PRE_TERMINATE})
@@ -30,7 +31,7 @@ GATES = frozenset({HookType.PRE_CREATE, HookType.PRE_FINISH, HookType.PRE_TERMIN
 EVENTS = frozenset(HookType) - GATES
 """Told after something happened, at least once, in order per upload."""
 
-DEFAULT_TYPES = frozenset(HookType) - {HookType.PRE_FINISH, HookType.PRE_TERMINATE}
+DEFAULT_TYPES = frozenset(HookType) - {HookType.PRE_FINISH, HookType.PRE_TERMINATE, HookType.POST_INGEST}
 """Those of tusd's default for `-hooks-enabled-events`."""
 
 

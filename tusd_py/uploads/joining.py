@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 
-from tusd_py.ports.datastore import Content, Extent
+from tusd_py.ports.datastore import Content, Extent, PlainContent
 
 __all__ = ["JoinedContent"]
 
 
-class JoinedContent:
+class JoinedContent(PlainContent):
     """`contents` one after the other, as a `Content`."""
 
     def __init__(self, contents: Sequence[Content]) -> None:

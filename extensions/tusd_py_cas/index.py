@@ -1,0 +1,146 @@
+"""What the repository asks of its index: which chunks there are, and what contents are made of. SQLite's is `sqlite_index`;
+another database can take its place.
+
+Every method is one transaction, durable on return where it writes, and may be called by several threads and processes at
+once. All block. Failures are `tusd_py.ports.failures`' `StorageFailure` and `OutOfSpace` (then nothing has changed) and
+`IndexDamaged`. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tusd_py_cas.model import ChunkRef, Manifest, Piece, State, StoredChunk, Version
+
+__all__ = ["Index", "Swept", "Totals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Bytes: `logical` what all versions have, `unique` what their chunks have, each once, `stored` what these take on disk.
+    `unused` is stored bytes of chunks that nothing refers to; `damaged` counts chunks."""
+
+    objects: int = 0
+    versions: int = 0
+    manifests: int = 0
+    chunks: int = 0
+    logical: int = 0
+    unique: int = 0
+    stored: int = 0
+    unused: int = 0
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What `sweep` dropped."""
+
+    manifests: int = 0
+    leaves: int = 0
+
+
+class Index(Protocol):
+    # Chunks
+
+    def find_chunks(self, names: Sequence[bytes]) -> Mapping[bytes, StoredChunk]:
+        """Those that are stored (LIVE), by name."""
+
+    def add_chunks(self, chunks: Sequence[StoredChunk], exists: Callable[[StoredChunk], bool]) -> Sequence[StoredChunk]:
+        """Count chunks as stored whose files have been written and synced, whatever state they were in. Returns those that
+        `exists`, which is asked inside the transaction, denies: a collector took them in between, and they are to be written
+        again. A chunk that is LIVE already stays as it is, codec and size included."""
+
+    def mark_damaged(self, names: Sequence[bytes]) -> None:
+        """LIVE chunks become DAMAGED."""
+
+    def all_chunks(self, after: bytes = b"", limit: int = 1000) -> Sequence[tuple[StoredChunk, State]]:
+        """Chunks in any state in the order of their names, those behind `after`."""
+
+    # Contents
+
+    def add_leaf(self, chunks: Sequence[ChunkRef]) -> int:
+        """A new leaf of at most `LEAF` chunks. Raises `ChunksMissing` where some are not LIVE."""
+
+    def add_manifest(self, *, size: int, blake3: bytes, sha256: bytes, leaves: Sequence[int]) -> Manifest:
+        """The manifest of this content, new or, where there is one of this name already, that one (the leaves are then left
+        to the collector). An empty content has no leaves. Raises `ChunksMissing` where a leaf is gone."""
+
+    def compose(self, manifests: Sequence[Manifest]) -> Manifest:
+        """The content that these make one behind the other. Costs as much as they have leaves. Raises `ChunksMissing`."""
+
+    def find_manifest(self, name: bytes) -> Manifest | None:
+        """By its name. Raises `IndexDamaged`."""
+
+    def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
+        """What the bytes of a composed manifest have been found to have."""
+
+    def pieces(self, manifest: Manifest, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+        """The chunks that have bytes of [start, end), in order; they may begin before and end behind. DAMAGED ones are among
+        them. Reads but the leaves concerned. Raises `IndexDamaged`, `RepositoryError` where the manifest is gone."""
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether all its chunks are LIVE. Linear in their number."""
+
+    # Objects and versions
+
+    def add_version(
+        self,
+        *,
+        upload_id: str,
+        object: str,
+        owner: str | None,
+        manifest: Manifest,
+        metadata: Mapping[str, str],
+        raw: bool,
+        at: float,
+    ) -> Version:
+        """Make the upload the next version of an object. An upload that is one already stays it, if its content is the same;
+        otherwise (its id was used again) that version goes. Raises `ChunksMissing` where the manifest is gone."""
+
+    def find_version(self, upload_id: str) -> Version | None:
+        """What this upload has become. Raises `IndexDamaged`."""
+
+    def drop_version(self, upload_id: str) -> bool:
+        """Let go of an upload's content; whether there was any. The object goes with its last version; numbers of versions are
+        not used again while the object lives."""
+
+    def clear_raw(self, upload_id: str) -> None:
+        """The upload's own file is gone."""
+
+    def with_raw(self, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Ids of uploads whose own file may still be there, in order, those behind `after`."""
+
+    def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version]:
+        """All versions in the order of object, owner, number; of one object (of any owner, unless one is given)."""
+
+    # Keeping house
+
+    def sweep(self, before: float, limit: int = 1000) -> Swept:
+        """Drop manifests from before then that no version has, and leaves from before then that no manifest has; at most
+        `limit` of each."""
+
+    def condemn(self, before: float, limit: int = 1000) -> Sequence[StoredChunk]:
+        """CONDEMN chunks that no leaf has and that have not changed since `before`; returns all that are condemned, up to
+        `limit`. Durable on return: only then may files go."""
+
+    def bury(self, chunks: Sequence[StoredChunk], remove: Callable[[StoredChunk], None]) -> int:
+        """Drop those that are still CONDEMNED and that no leaf has; `remove` is called for each inside the transaction, while
+        nobody can add chunks. Returns how many. What `remove` raises undoes the transaction."""
+
+    def without_row(self, names: Sequence[bytes], remove: Callable[[bytes], None]) -> int:
+        """Call `remove` for each name that no row in any state has, while nobody can add chunks. Returns how many."""
+
+    def check(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
+        """Everything that is wrong with the index, a sentence each: the database's own integrity, every seal, every reference.
+        `progress` is told of rows looked at."""
+
+    def totals(self) -> Totals:
+        """For statistics; linear in the number of chunks."""
+
+    def chunk_sizes(self) -> Mapping[int, int]:
+        """How many chunks have a size of [2^k, 2^(k+1)), by k; 0 among those of 1."""
+
+    def close(self) -> None:
+        """Let go. Idempotent."""
