@@ -172,6 +172,25 @@ async def test_a_path_that_leads_nowhere_gives_way_to_the_usual(root: Path, stor
     assert upload.offset == 3
 
 
+async def test_what_an_extension_has_needs_no_file(root: Path, store: TusdDirectory, group: GroupSync) -> None:
+    for data in (None, b"", b"abc"):  # of a final that is put together elsewhere, the empty file may still be there
+        put(root, "x", json.dumps({"Size": 5, "Storage": {"Type": "cas", "Path": f"{root}/x"}}), data)
+        upload = await store.load("x")
+        assert (upload.offset, upload.finished, upload.relocated) == (5, True, True)
+    await store.replace(upload)
+    assert (await store.load("x")).storage["Type"] == "cas"
+    put(root, "y", json.dumps({"Size": 0, "SizeIsDeferred": True, "Storage": {"Type": "cas"}}), b"ab")
+    assert (await store.load("y")).offset == 2, "nobody takes over what is not finished"
+
+
+async def test_what_an_extension_has_is_not_shortened_after_a_power_cut(root: Path, group: GroupSync) -> None:
+    TusdDirectory(str(root), group=group, identity=lambda _: "one")
+    put(root, "x", json.dumps({"Size": 5, "Storage": {"Type": "cas", "Path": f"{root}/x"}}), b"ab\0\0")
+    store = TusdDirectory(str(root), group=group, identity=lambda _: "two")
+    assert (root / "x").read_bytes() == b"ab\0\0"
+    assert (await store.load("x")).offset == 5
+
+
 async def test_a_path_below_the_root_is_where_the_bytes_are(root: Path, store: TusdDirectory) -> None:
     put(root, "elsewhere/bytes", None, b"abcd")
     for stored in (f"{root}/elsewhere/bytes", "elsewhere/bytes"):

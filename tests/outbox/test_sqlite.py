@@ -53,6 +53,14 @@ async def other(state_dir: Path, clock: Time) -> AsyncIterator[SqliteOutbox]:
     await outbox.close()
 
 
+async def test_what_was_given_up_is_still_to_be_got(outbox: SqliteOutbox, clock: Time) -> None:
+    """Somebody may replay it."""
+    await outbox.confirm(event("a"), ["hooks"])
+    (stored,) = await outbox.claim("hooks", 1)
+    await outbox.settle((), [tried(stored, clock.now, dead=True)])
+    assert await outbox.undelivered("a", besides="cas") == 1
+
+
 class TestSqliteOutbox(OutboxSuite):
     @pytest.fixture
     async def outbox(self, tmp_path: Path, clock: Time) -> AsyncIterator[SqliteOutbox]:

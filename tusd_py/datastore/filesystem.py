@@ -105,7 +105,13 @@ class FilesystemStore:
 
     async def open_content(self, upload: Upload) -> FileContent:
         path = self._path(upload)
-        fd = self._open_for_reading(path)
+        try:
+            fd = self._open_for_reading(path)
+        except UploadNotFound:
+            if upload.relocated:
+                keeper = upload.storage["Type"]
+                raise StorageFailure(f"the bytes of {upload.id!r} are kept by {keeper!r}: turn that extension on") from None
+            raise
         committed = None
         if not upload.finished:
             try:

@@ -2,6 +2,7 @@
 
 A directory that tusd has written opens as it is, with uploads in flight, and tusd opens what we write. tusd's lock and stop
 files are not ours. What tusd has no place for (tombstones, finals that wait for their partials) is under `.tusd-py/`.
+Where the bytes of a finished upload are in the care of an extension (`Storage.Type` says whose), there need be no file.
 The record's own `Offset`, which tusd writes and does not read, is up to where the bytes are known to be synced.
 Knows files; what is in a record is `info_format`'s.
 """
@@ -124,6 +125,8 @@ class TusdDirectory:
         data, written_at = self._read(path)
         try:
             upload = self._parse(data, upload_id)
+            if upload.relocated and upload.length is not None:
+                return upload.evolve(offset=upload.length, active_at=written_at, storage={**upload.storage, "InfoPath": path})
             data_file, found, size = self._find_data(upload)
         except RecordDamaged as error:
             logger.error("record %r is damaged: %s", path, error)
@@ -187,6 +190,8 @@ class TusdDirectory:
 
     def _shorten(self, upload_id: str) -> int:
         upload = self._parse(self._read(info_path(self._root, upload_id))[0], upload_id)
+        if upload.relocated:
+            return 0
         path, found, _ = self._find_data(upload)
         if upload.length is not None and found.st_size >= upload.length:
             return 0

@@ -67,6 +67,7 @@ class MemoryOutbox:
     async def confirm(self, event: HookEvent, consumers: Collection[str], *, only_prepared: bool = False) -> None:
         now = self._clock()
         key = (event.upload.id, event.type)
+        named = bool(event.id)
         intents = self._intents.get(key, {})
         others = set() if only_prepared else set(consumers) - intents.keys()
         if self._count + len(intents) + len(others) > self._limit:
@@ -80,7 +81,7 @@ class MemoryOutbox:
         for intent in intents.values():
             self._add(event, intent.consumer, intent.created_at, now)
         for consumer in sorted(others):
-            if not self._supersede(event, consumer, now) and not self._has_happened(event, consumer):
+            if not self._supersede(event, consumer, now) and not self._has_happened(event, consumer, named=named):
                 self._add(event, consumer, now, now)
 
     def _confirm_creation(self, upload_id: str, now: float) -> None:
@@ -107,15 +108,16 @@ class MemoryOutbox:
                 return True
         return False
 
-    def _has_happened(self, event: HookEvent, consumer: str) -> bool:
+    def _has_happened(self, event: HookEvent, consumer: str, *, named: bool = False) -> bool:
+        """`named` says that the event's id is its own: it has happened if one of that id has."""
         if event.type is HookType.POST_RECEIVE:
             return False
         queue = self._queues.get((event.upload.id, consumer), ())
         settled = (entry for entry in self._settled.values() if entry.stored.consumer == consumer)
-        return any(
-            entry.stored.event.type is event.type and entry.stored.event.upload.id == event.upload.id
-            for entry in (*queue, *settled)
-        )
+        known = [entry.stored.event for entry in (*queue, *settled)]
+        if named:
+            return any(one.id == event.id for one in known)
+        return any(one.type is event.type and one.upload.id == event.upload.id for one in known)
 
     async def withdraw(self, upload_id: str, types: Collection[HookType]) -> None:
         for kind in types:
@@ -165,6 +167,20 @@ class MemoryOutbox:
 
     async def next_due(self, consumer: str) -> float | None:
         return min((entry.stored.due_at for entry in self._claimable(consumer)), default=None)
+
+    async def undelivered(self, upload_id: str, *, besides: str) -> int:
+        due = sum(len(queue) for (upload, name), queue in self._queues.items() if upload == upload_id and name != besides)
+        dead = sum(
+            entry.stored.state is EventState.DEAD and entry.stored.event.upload.id == upload_id and name != besides
+            for (_, name), entry in self._settled.items()
+        )
+        prepared = sum(
+            name != besides
+            for (upload, kind), intents in self._intents.items()
+            if upload == upload_id and kind is not HookType.POST_TERMINATE
+            for name in intents
+        )
+        return due + dead + prepared
 
     async def backlog(self, consumer: str) -> Backlog:
         times = [entry.confirmed_at for (_, name), queue in self._queues.items() if name == consumer for entry in queue]

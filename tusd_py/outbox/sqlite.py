@@ -114,6 +114,9 @@ class SqliteOutbox:
     async def next_due(self, consumer: str) -> float | None:
         return await self._thread.run(lambda db: transactions.next_due(db, consumer, self._token), Strength.READ)
 
+    async def undelivered(self, upload_id: str, *, besides: str) -> int:
+        return await self._thread.run(lambda db: transactions.undelivered(db, upload_id, besides), Strength.READ)
+
     async def backlog(self, consumer: str) -> Backlog:
         return await self._thread.run(lambda db: transactions.backlog(db, consumer), Strength.READ)
 

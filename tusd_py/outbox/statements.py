@@ -26,6 +26,7 @@ __all__ = [
     "RELEASE",
     "RELEASE_ALL",
     "SUPERSEDE",
+    "UNDELIVERED",
     "UNREADABLE",
 ]
 
@@ -93,6 +94,12 @@ NEXT_AT_HOME = "SELECT min(due_at) FROM events WHERE ready = 1 AND consumer = :c
 
 NEXT_OPEN = "SELECT min(open_at) FROM events WHERE ready = 1 AND consumer = :consumer"
 """When it can next claim anything at all."""
+
+UNDELIVERED = """
+SELECT (SELECT count(*) FROM events WHERE upload = :upload AND consumer <> :besides AND state IN ('due', 'dead'))
+     + (SELECT count(*) FROM intents WHERE upload = :upload AND consumer <> :besides AND type <> 'post-terminate')
+"""
+"""What others than one consumer have still to get of an upload."""
 
 # Settling. A claim that is no longer ours (the event was dropped) is not settled.
 

@@ -30,6 +30,7 @@ __all__ = [
     "release",
     "settle",
     "take_over",
+    "undelivered",
     "withdraw",
 ]
 
@@ -94,7 +95,11 @@ def confirm(
         connection.execute(sql.DROP_INTENT, key)
     if not only_prepared:
         others = set(consumers) - {consumer for consumer, *_ in intents}
-        _add_unprepared(connection, [{**row, "consumer": name} for name in sorted(others)], event.type)
+        rows = [{**row, "consumer": name} for name in sorted(others)]
+        if event.id:
+            connection.executemany(sql.ADD, rows)  # which passes over an id that is there
+        else:
+            _add_unprepared(connection, rows, event.type)
 
 
 def _confirm_creation(connection: sqlite3.Connection, upload_id: str, now: float, home: str) -> None:
@@ -245,6 +250,11 @@ def _settle_one(connection: sqlite3.Connection, statement: str, stored: StoredEv
 def drop_settled(connection: sqlite3.Connection, state: EventState, before: float) -> int:
     """Drop some of what was settled before `before`; returns how many."""
     return connection.execute(sql.DELETE_SETTLED, {"state": state, "before": before, "page": PAGE}).rowcount
+
+
+def undelivered(connection: sqlite3.Connection, upload_id: str, besides: str) -> int:
+    count: int = connection.execute(sql.UNDELIVERED, {"upload": upload_id, "besides": besides}).fetchone()[0]
+    return count
 
 
 def backlog(connection: sqlite3.Connection, consumer: str) -> Backlog:

@@ -67,9 +67,10 @@ class Outbox(Protocol):
     async def confirm(self, event: HookEvent, consumers: Collection[str], *, only_prepared: bool = False) -> None:
         """The event has come true, as `event` says: it is due now, behind all earlier events of its upload.
 
-        One that was not prepared is added, unless `only_prepared`. Where `event.request` is `NO_REQUEST`, the prepared one's
-        stays; the id that counts is the prepared one's. Survives the end of the process; a power cut may take it back to being
-        prepared.
+        One that was not prepared is added, unless `only_prepared`, or there is one of its upload and type already; of those
+        that bring an id of their own, unless there is one of that id. Where `event.request` is `NO_REQUEST`, the prepared
+        one's stays; the id that counts is the prepared one's. Survives the end of the process; a power cut may take it back
+        to being prepared.
 
         A creation that is still prepared when bytes arrived, or the upload is finished, has come true as well, and comes before
         that: a power cut may have taken back that it was confirmed.
@@ -97,6 +98,10 @@ class Outbox(Protocol):
 
     async def next_due(self, consumer: str) -> float | None:
         """When the next event that is not claimed becomes due; None where there is none."""
+
+    async def undelivered(self, upload_id: str, *, besides: str) -> int:
+        """How many events of this upload consumers other than `besides` have still to get: those that are due, those that were
+        given up, which may be replayed, and those that were prepared and not confirmed, but for its removal."""
 
     async def backlog(self, consumer: str) -> Backlog:
         """How far a consumer is behind, counting what is claimed."""

@@ -89,11 +89,12 @@ class Host(Protocol):
 
 
 class Opened(Protocol):
-    """An extension at work in one server process. `around`, `attach`, then `run` and deliveries at once, then `close`."""
+    """An extension at work in one server process. `around`, `attach`, then `run` and deliveries at once, then `close`, after
+    the last delivery."""
 
     @property
     def consumers(self) -> Sequence[Consumer]:
-        """Who wants to hear of events; called when everything is attached."""
+        """Who wants to hear of events. Asked for before `attach`; nothing is delivered before that."""
 
     @property
     def readings(self) -> Sequence[Reading]:

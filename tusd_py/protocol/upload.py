@@ -45,6 +45,11 @@ class Upload:
         return self.partials is not None
 
     @property
+    def relocated(self) -> bool:
+        """Whether an extension has the bytes, all of them, so that there need be no file where tusd would have one."""
+        return self.storage.get("Type", "filestore") not in _STORES
+
+    @property
     def complete(self) -> bool:
         """Whether all bytes are here, whatever else there is to say against the upload."""
         return self.offset == self.length
@@ -65,5 +70,8 @@ class Upload:
             raise TypeError(f"an upload has no {', '.join(sorted(facts.keys() - self.__dict__.keys()))}")
         return changed
 
+
+_STORES = frozenset({"filestore", "s3store", "gcsstore", "azurestore", "memory"})
+"""What stores write under `Storage.Type`: tusd's, and the one in memory."""
 
 _COUNT = len(Upload.__dataclass_fields__)

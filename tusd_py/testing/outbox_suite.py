@@ -361,6 +361,29 @@ class OutboxSuite:
         (again,) = await outbox.claim("hooks", 10)
         assert (again.event.upload.offset, again.attempts) == (2, 1)
 
+    async def test_one_with_an_id_of_its_own_happens_once_for_each(self, outbox: Outbox) -> None:
+        for event_id in ("1", "1", "2"):
+            await outbox.confirm(replace(event("a", HookType.POST_INGEST), id=event_id), HOOKS)
+        assert [stored.event.id for stored in await self.deliver_all(outbox)] == ["1", "2"]
+
+    async def test_what_others_have_still_to_get(self, outbox: Outbox, clock: Time) -> None:
+        async def count() -> tuple[int, int]:
+            return await outbox.undelivered("a", besides="hooks"), await outbox.undelivered("a", besides="other")
+
+        await outbox.prepare([event("a"), event("a", TERMINATE), event("b")], ("hooks", "other"))
+        assert await count() == (1, 1), "a removal is still to come"
+        await outbox.confirm(event("a"), ("hooks", "other"))
+        (stored,) = await outbox.claim("hooks", 1)
+        assert await count() == (1, 1)
+        await outbox.settle([stored], ())
+        assert await count() == (1, 0)
+        (stored,) = await outbox.claim("other", 1)
+        await outbox.settle((), [tried(stored, clock.now + 60)])
+        assert await count() == (1, 0)
+        clock.now += 60
+        await self.deliver_all(outbox, "other")
+        assert await count() == (0, 0)
+
     # Keeping house
 
     async def test_backlog(self, outbox: Outbox, clock: Time) -> None:

@@ -103,6 +103,17 @@ class Announcer:
         """There is no upload after all, and nobody was told that there is."""
         await self._withdraw(upload_id, (HookType.POST_CREATE, HookType.POST_FINISH))
 
+    async def publish(self, event: HookEvent) -> None:
+        """Tell of something that an extension has done; `event.id` tells a repetition. Raises `StorageFailure`."""
+        if names := self._consumers.get(event.type):
+            await self._outbox.confirm(event, names)
+            self._notify()
+
+    async def undelivered(self, upload_id: str, *, besides: str) -> int:
+        """How many events of the upload consumers other than `besides` have still to get. Raises `StorageFailure`."""
+        unconfirmed = sum(event.upload.id == upload_id for event, _, _ in self._unconfirmed)
+        return unconfirmed + await self._outbox.undelivered(upload_id, besides=besides)
+
     # After a crash
 
     async def decide(self, before: float, find: Callable[[str], Awaitable[Found]]) -> int:

@@ -229,9 +229,15 @@ class Assembler:
         await self._finisher.foresee(final, NO_CALL)
         if self._durable:
             await self._info.sync(final)
-        await self._data.concatenate(final, partials, durable=self._durable)
+        storage = await self._data.concatenate(final, partials, durable=self._durable)
         final = final.evolve(offset=final.length, active_at=self._clock())
-        await self._info.commit_offset(final)
+        if storage is None:
+            await self._info.commit_offset(final)
+        else:
+            final = final.evolve(storage=storage)
+            await self._info.replace(final, synced=True)
+            if self._durable:
+                await self._info.sync(final)
         await self._count(final)
         return final
 

@@ -43,6 +43,7 @@ from tusd_py.uploads.creating import Creator, random_id
 from tusd_py.uploads.finishing import Finisher
 from tusd_py.uploads.gates import Gates
 from tusd_py.uploads.holding import Hold, Holds, Running
+from tusd_py.uploads.hosting import UploadHost
 from tusd_py.uploads.parts import Durability, Parts
 from tusd_py.uploads.records import Records, check_failure
 from tusd_py.uploads.sniffing import TypeGate
@@ -99,6 +100,7 @@ class Uploads:
         self._finisher = Finisher(parts)
         self._assembler = Assembler(parts, self._finisher)
         self._records = Records(parts, self._finisher, self._assembler, lock_timeout)
+        self.host = UploadHost(parts, self._records)
         self._committer = Committer(parts, self._finisher, self._assembler)
         self._creator = Creator(
             parts, self._records, self._committer, self._finisher, self._assembler, self.holds, new_id
