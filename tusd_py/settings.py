@@ -9,7 +9,7 @@ that makes sense. Building one that does not raises `SettingsError`. Durations a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,7 +44,11 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """The description of one field of `Settings`. `tusd` is tusd's flag for it, None where the setting is ours."""
+    """The description of one field of `Settings`, or of an extension's option (`tusd_py.plugins`).
+
+    `tusd` is tusd's flag for it, None where the setting is ours. `bare` is the text that the flag alone stands for, None where
+    it takes one; `extension` is whose option it is.
+    """
 
     name: str
     kind: Kind
@@ -53,6 +57,8 @@ class Setting:
     default: Any
     choices: tuple[str, ...] = ()
     tusd: str | None = None
+    bare: str | None = None
+    extension: str | None = None
 
     @property
     def flag(self) -> str:
@@ -278,6 +284,10 @@ class Settings:
         "", "text", LIMITS, "File extensions that may be uploaded, such as jpg, comma-separated; empty means all.", ours=True
     )
 
+    extensions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Values of extensions' options, by the names of extension and option: `{"cas": {"cas": "keep"}}`. What is absent has its
+    default. Who may use it, and which names and values there are, `tusd_py.plugins` knows."""
+
     def __post_init__(self) -> None:
         for name, value in _normalised(self):
             object.__setattr__(self, name, value)
@@ -290,15 +300,16 @@ class Settings:
 
 
 def described() -> tuple[Setting, ...]:
-    """All settings, in the order of their fields."""
-    return tuple(_describe(one) for one in fields(Settings))
+    """All settings of the server itself, in the order of their fields."""
+    return tuple(_describe(one) for one in fields(Settings) if one.metadata)
 
 
 def _describe(one: Field[Any]) -> Setting:
     assert one.default is not MISSING
     facts = dict(one.metadata)
     ours = facts.pop("ours")
-    return Setting(name=one.name, default=one.default, tusd=None if ours else one.name.replace("_", "-"), **facts)
+    bare = "true" if facts["kind"] == "bool" else None
+    return Setting(name=one.name, default=one.default, tusd=None if ours else one.name.replace("_", "-"), bare=bare, **facts)
 
 
 # tusd's handler takes zero for "the default" in these (pkg/handler/config.go); a zero timeout would make the server useless.
@@ -313,9 +324,16 @@ def _normalised(settings: Settings) -> Iterator[tuple[str, Any]]:
     # A later change of the working directory must not move the uploads.
     yield "upload_dir", settings.upload_dir.absolute()
     yield "hooks_dir", settings.hooks_dir and settings.hooks_dir.absolute()
+    yield "extensions", {name: _copied(name, values) for name, values in settings.extensions.items()}
     defaults = {one.name: one.default for one in fields(Settings)}
     for name in _ZERO_MEANS_DEFAULT:
         yield name, getattr(settings, name) or defaults[name]
+
+
+def _copied(extension: str, values: object) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"the options of the extension {extension} are {values!r}: expected values by the options' names")
+    return dict(values)
 
 
 def _objections(settings: Settings) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from tusd_py.cli.goflags import FlagError, HelpRequested, parse_flags, quoted
 
-BOOLEANS = {"port": False, "dir": False, "verbose": True}
+ALONE = {"port": None, "dir": None, "verbose": "true", "cas": "keep"}
 
 ACCEPTED = [
     ([], []),
@@ -21,6 +21,10 @@ ACCEPTED = [
     (["-verbose=false", "-port", "1"], [("verbose", "false"), ("port", "1")]),
     (["-port=1", "-port=2"], [("port", "1"), ("port", "2")]),
     (["-port=1", "--"], [("port", "1")]),
+    (["-cas"], [("cas", "keep")]),
+    (["-cas", "-port", "1"], [("cas", "keep"), ("port", "1")]),
+    (["--cas=replace"], [("cas", "replace")]),
+    (["-cas="], [("cas", "")]),
 ]
 
 REFUSED = [
@@ -32,6 +36,7 @@ REFUSED = [
     (["--=1"], "bad flag syntax: --=1"),
     (["-verbose", "false", "-port=1"], 'unexpected argument "false"'),
     (["-port=1", "extra"], 'unexpected argument "extra"'),
+    (["-cas", "keep"], 'unexpected argument "keep": expected a flag (one that may stand alone takes its value as -name=value)'),
     (["--", "-port=1"], 'unexpected argument "-port=1"'),
     (["-"], 'unexpected argument "-"'),
 ]
@@ -39,25 +44,25 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "flags"), ACCEPTED)
 def test_accepted(arguments: list[str], flags: list[tuple[str, str]]) -> None:
-    assert list(parse_flags(arguments, BOOLEANS)) == flags
+    assert list(parse_flags(arguments, ALONE)) == flags
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(FlagError) as caught:
-        list(parse_flags(arguments, BOOLEANS))
+        list(parse_flags(arguments, ALONE))
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("argument", ["-h", "-help", "--help", "--h"])
 def test_help(argument: str) -> None:
     with pytest.raises(HelpRequested):
-        list(parse_flags(["-verbose", argument], BOOLEANS))
+        list(parse_flags(["-verbose", argument], ALONE))
 
 
 def test_an_error_before_help_comes_first() -> None:
     with pytest.raises(FlagError):
-        list(parse_flags(["-foo", "-help"], BOOLEANS))
+        list(parse_flags(["-foo", "-help"], ALONE))
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ arguments = st.lists(
 @given(arguments)
 def test_command_lines(given_arguments: list[str]) -> None:
     with contextlib.suppress(FlagError, HelpRequested):
-        list(parse_flags(given_arguments, {"a": True, "port": False, "verbose": True}))
+        list(parse_flags(given_arguments, {"a": "keep", "port": None, "verbose": "true"}))
     try:
         load(given_arguments, {})
     except (FlagError, HelpRequested, VersionRequested, SettingsError) as error:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from tusd_py.cli.goflags import FlagError, HelpRequested
 from tusd_py.cli.sources import VersionRequested, load
-from tusd_py.cli.subcommands import SUBCOMMANDS, run_subcommand
+from tusd_py.cli.subcommands import run_subcommand, subcommands
 from tusd_py.cli.usage import usage, version
 from tusd_py.settings import Settings, SettingsError
 
@@ -25,8 +25,8 @@ MISUSE = 2
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command with these arguments (those of the process unless given). Ends in SystemExit."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments and arguments[0] in SUBCOMMANDS:
-        sys.exit(run_subcommand(arguments[0], arguments[1:]))
+    if arguments and not arguments[0].startswith("-"):
+        sys.exit(_run_subcommand(arguments[0], arguments[1:]))
     settings = _settings(arguments)
     # Importing a web server takes a while: -help and mistakes should not wait for it.
     from tusd_py.server import run
@@ -34,9 +34,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(run(settings))
 
 
+def _run_subcommand(name: str, arguments: list[str]) -> int:
+    try:
+        status = run_subcommand(name, arguments)
+        if status is None:
+            known = f"a flag or one of {', '.join(subcommands())} expected"
+            raise SettingsError(f"unknown command {name!r}: {known}; see -help")
+    except SettingsError as error:
+        _finish(f"tusd-py: {error}\n", MISUSE)
+    return status
+
+
 def _settings(arguments: Sequence[str]) -> Settings:
     try:
-        _check_subcommand(arguments)
         return load(arguments, os.environ)
     except HelpRequested:
         _finish(usage(), 0)
@@ -46,12 +56,6 @@ def _settings(arguments: Sequence[str]) -> Settings:
         _finish(f"{error}\n{usage()}", MISUSE)
     except SettingsError as error:
         _finish(f"tusd-py: {error}\n", MISUSE)
-
-
-def _check_subcommand(arguments: Sequence[str]) -> None:
-    if arguments and not arguments[0].startswith("-"):
-        known = f"a flag or one of {', '.join(SUBCOMMANDS)} expected" if SUBCOMMANDS else "a flag expected"
-        raise SettingsError(f"unknown command {arguments[0]!r}: {known}; see -help")
 
 
 def _finish(text: str, status: int) -> NoReturn:

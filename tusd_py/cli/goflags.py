@@ -1,6 +1,6 @@
 """Go's `flag` package: how a command line becomes names and values. Go's messages too, since people and scripts know them.
 
-Knows nothing of tusd's flags: it is told which names exist and which of them are booleans.
+Knows nothing of tusd's flags: it is told which names exist and which of them may stand alone, as booleans do.
 Source of the rules: https://pkg.go.dev/flag#hdr-Command_line_flag_syntax and FlagSet.parseOne.
 """
 
@@ -19,8 +19,9 @@ class HelpRequested(Exception):
     """-h or -help was given."""
 
 
-def parse_flags(arguments: Sequence[str], booleans: Mapping[str, bool]) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each flag. `booleans` has every known name, and whether it may stand without a value.
+def parse_flags(arguments: Sequence[str], alone: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each flag. `alone` has every known name, with the text that it stands for without a value (`true`
+    for a boolean), and None where it takes one. Who may stand alone takes a value only behind `=` (Go's IsBoolFlag).
 
     Raises `FlagError` and `HelpRequested`, in the order in which things stand on the command line. Anything left over after the
     flags is an error: tusd ignores it, and with it every flag behind (`-verbose false -port 80`).
@@ -31,22 +32,26 @@ def parse_flags(arguments: Sequence[str], booleans: Mapping[str, bool]) -> Itera
         if argument == "--":
             break
         name, equals, value = _split(argument)
-        if name not in booleans:
+        if name not in alone:
             if name in ("h", "help"):
                 raise HelpRequested
             raise FlagError(f"flag provided but not defined: -{name}")
         if not equals:
-            if booleans[name]:
-                value = "true"
-            elif rest:
-                value = rest.pop(0)
-            else:
-                raise FlagError(f"flag needs an argument: -{name}")
+            value = _value_of(name, alone[name], rest)
         yield name, value
     if rest:
         raise FlagError(
-            f"unexpected argument {quoted(rest[0])}: expected a flag (a boolean one takes its value as -name=false)"
+            f"unexpected argument {quoted(rest[0])}: expected a flag (one that may stand alone takes its value as -name=value)"
         )
+
+
+def _value_of(name: str, alone: str | None, rest: list[str]) -> str:
+    """What a flag without `=` stands for; takes the next argument away if that is it."""
+    if alone is not None:
+        return alone
+    if not rest:
+        raise FlagError(f"flag needs an argument: -{name}")
+    return rest.pop(0)
 
 
 def _split(argument: str) -> tuple[str, str, str]:

@@ -1,0 +1,69 @@
+"""What can be set about content-addressed storage, and which values make no sense. Imported by every command: light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tusd_py.ports.extension import Option
+
+__all__ = ["MAX_CHUNK_SIZE", "MIN_CHUNK_SIZE", "OFF", "OPTIONS", "check"]
+
+OFF = "off"
+
+MIN_CHUNK_SIZE, MAX_CHUNK_SIZE = 64 << 10, 4 << 20
+"""Averages, in bytes. Smaller chunks are more rows in the index than they are worth; of larger ones, four times as long at
+most, several are held in memory at once."""
+
+MAX_LEVEL = 19
+"""Those above take more memory than a background task may have."""
+
+MAX_THREADS = 256
+"""More than any machine has cores for are a slip of the finger."""
+
+OPTIONS = (
+    Option(
+        name="cas",
+        kind="choice",
+        default=OFF,
+        choices=(OFF, "keep", "replace"),
+        bare="keep",
+        help="Store finished uploads without duplicates too, and keep their files, or replace them.",
+    ),
+    Option(name="cas-level", kind="int", default=3, help=f"Compression level of zstd, from 1 to {MAX_LEVEL}."),
+    Option(
+        name="cas-chunk-size",
+        kind="size",
+        default=1 << 20,
+        help="Average size of chunks, a power of two from 64KiB to 4MiB; it counts when the storage is first used.",
+    ),
+    Option(name="cas-threads", kind="int", default=0, help="Threads that cut and compress; 0 means one per core."),
+    Option(
+        name="cas-gc-interval",
+        kind="duration",
+        default=3600.0,
+        help="How often what nothing refers to is looked for and removed; 0 means never.",
+    ),
+    Option(
+        name="cas-gc-grace",
+        kind="duration",
+        default=86400.0,
+        help="How long what nothing refers to is kept before it is removed.",
+    ),
+)
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raises ValueError with a sentence for the first value that can't be."""
+    for sentence in _objections(values):
+        raise ValueError(sentence)
+
+
+def _objections(values: Mapping[str, Any]) -> Iterator[str]:
+    if not 1 <= values["cas-level"] <= MAX_LEVEL:
+        yield f"-cas-level is {values['cas-level']}: expected a number from 1 to {MAX_LEVEL}"
+    size = values["cas-chunk-size"]
+    if not MIN_CHUNK_SIZE <= size <= MAX_CHUNK_SIZE or size & (size - 1):
+        yield f"-cas-chunk-size is {size}: expected a power of two from 64KiB to 4MiB"
+    if not 0 <= values["cas-threads"] <= MAX_THREADS:
+        yield f"-cas-threads is {values['cas-threads']}: expected a number from 1 to {MAX_THREADS}, or 0 for one per core"
