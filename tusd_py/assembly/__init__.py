@@ -148,6 +148,8 @@ def _application(
         work, closers = (*work, *watching.work), (*closers, *watching.closers)
         if machinery.delivery is not None:
             work = (*work, show_delivery(machinery.delivery, watching))
+        for reading in machinery.readings:
+            watching.add_reading(reading)
         watching.add_reading(
             Reading(
                 name="tusd_py_uploads_receiving",

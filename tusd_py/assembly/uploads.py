@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from tusd_py.assembly.events import build_delivery, build_outbox
+from tusd_py.assembly.extensions import open_extensions
 from tusd_py.assembly.limits import build_limiter, build_types
 from tusd_py.datastore.filesystem import FilesystemStore
 from tusd_py.fs.sync import GroupSync
 from tusd_py.hooks.consumer import HookConsumer
 from tusd_py.infostore.tusd_dir import TusdDirectory
 from tusd_py.locker.posix import PosixLocker
+from tusd_py.ports.datastore import DataStore
+from tusd_py.ports.events import Consumer
+from tusd_py.ports.extension import Opened
 from tusd_py.ports.hooks import Hooks
 from tusd_py.ports.limits import Limiter
 from tusd_py.ports.observer import Observer
+from tusd_py.ports.readings import Reading
 from tusd_py.protocol.exchange import HttpResponse
 from tusd_py.protocol.rules import Policy
 from tusd_py.settings import Settings
@@ -35,12 +40,13 @@ Work = Callable[[], Awaitable[object]]
 @dataclass(frozen=True, slots=True)
 class Machinery:
     """Uploads and what runs beside them: `work` until it is cancelled, `closers` afterwards. `delivery` is None where nobody
-    is told of events."""
+    is told of events; `readings` are those of extensions."""
 
     uploads: Uploads
     work: tuple[Work, ...]
     closers: tuple[Work, ...]
     delivery: Delivery | None
+    readings: tuple[Reading, ...] = ()
 
 
 def open_uploads(settings: Settings, hooks: Hooks | None, observer: Observer) -> Machinery:
@@ -55,9 +61,13 @@ def open_uploads(settings: Settings, hooks: Hooks | None, observer: Observer) ->
     durable = durability is not Durability.NONE
     info = TusdDirectory(root, group=group, dir_mode=dir_mode, file_mode=file_mode, durable=durable)
     limiter = build_limiter(settings, info)
-    telling = _Telling(settings, hooks)
+    extensions = open_extensions(settings)
+    around: DataStore = data
+    for extension in extensions:
+        around = extension.around(around)
+    telling = _Telling(settings, hooks, extensions)
     uploads = Uploads(
-        data,
+        around,
         info,
         PosixLocker(f"{root}/.tusd-py"),
         policy=_policy(settings),
@@ -70,6 +80,8 @@ def open_uploads(settings: Settings, hooks: Hooks | None, observer: Observer) ->
         lock_timeout=settings.acquire_lock_timeout,
     )
     telling.uploads = uploads
+    for extension in extensions:
+        extension.attach(uploads.host)
     ticker = Ticker(
         uploads.holds,
         telling.announcer,
@@ -77,34 +89,42 @@ def open_uploads(settings: Settings, hooks: Hooks | None, observer: Observer) ->
         interval=settings.progress_hooks_interval,
         min_rate=settings.min_throughput,
     )
-    work = [*telling.work, *([uploads.recount] if limiter is not None else []), *([ticker.run] if ticker.needed else [])]
-    return Machinery(uploads, tuple(work), (*telling.closers, *_closing(limiter)), telling.delivery)
+    work = [
+        *telling.work,
+        *([uploads.recount] if limiter is not None else []),
+        *([ticker.run] if ticker.needed else []),
+        *(extension.run for extension in extensions),
+    ]
+    readings = tuple(reading for extension in extensions for reading in extension.readings)
+    return Machinery(uploads, tuple(work), (*telling.closers, *_closing(limiter)), telling.delivery, readings)
 
 
 class _Telling:
-    """Who is told of events; nobody, where no hook wants to hear of any. `uploads` are set once they are there."""
+    """Who is told of events; nobody, where no hook and no extension wants to hear of any. `uploads` are set once they
+    are there."""
 
     uploads: Uploads
 
-    def __init__(self, settings: Settings, hooks: Hooks | None) -> None:
+    def __init__(self, settings: Settings, hooks: Hooks | None, extensions: Sequence[Opened]) -> None:
         self.announcer: Announcer | None = None
         self.delivery: Delivery | None = None
         self.work: tuple[Work, ...] = ()
-        self.closers: tuple[Work, ...] = () if hooks is None else (hooks.close,)
-        if hooks is None:
-            return
-        consumer = HookConsumer(hooks, self._stop)
-        if not consumer.types:
+        ending = [*(extension.close for extension in extensions), *([] if hooks is None else [hooks.close])]
+        self.closers: tuple[Work, ...] = tuple(ending)
+        candidates: list[Consumer] = [] if hooks is None else [HookConsumer(hooks, self._stop)]
+        candidates += [consumer for extension in extensions for consumer in extension.consumers]
+        consumers = [consumer for consumer in candidates if consumer.types]
+        if not consumers:
             return
         outbox = build_outbox(settings)
-        delivery = self.delivery = build_delivery(settings, outbox, [consumer])
-        self.announcer = Announcer(outbox, [consumer], delivery.notify)
+        delivery = self.delivery = build_delivery(settings, outbox, consumers)
+        self.announcer = Announcer(outbox, consumers, delivery.notify)
 
         async def begin() -> None:
             delivery.start()
 
         self.work = (begin, self._decide)
-        self.closers = (delivery.close, outbox.close, hooks.close)
+        self.closers = (delivery.close, *ending, outbox.close)
 
     def _stop(self, upload_id: str, response: HttpResponse) -> None:
         self.uploads.stop(upload_id, response)
