@@ -1,0 +1,299 @@
+"""The files of chunks: written so that a file under its final name is whole, and read so that its bytes have their name.
+
+Which chunks there are is for the index to say. A file without a row there is an orphan, harmless and overwritten by whoever
+stores the chunk. Nothing that lies in these directories is trusted: paths are made of names of 32 bytes alone, and what is no
+regular file of the right size is a damaged chunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from threading import Lock
+
+from blake3 import blake3
+
+from tusd_py_cas.codec import BadFrame, decompress
+from tusd_py_cas.layout import Layout, file_name, make_directory, parse_file_name, write_temporary
+from tusd_py_cas.model import ChunkDamaged, Codec, StoredChunk
+from tusd_py_cas.os_errors import reading_failed, writing_failed
+from tusd_py_cas.shared_sync import SharedSync
+
+__all__ = ["ChunkFiles", "Found"]
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # the last for a FIFO that somebody has put there
+_NO_FILE = {
+    errno.ENOENT: "its file is missing",
+    errno.ENOTDIR: "its file is missing",
+    errno.ELOOP: "a symbolic link is in the place of its file",
+    errno.ENXIO: "a socket is in the place of its file",
+}
+
+_DIRECTORIES = [bytes([first]) for first in range(256)]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is called as one of a chunk is: its size in bytes, and when it was last written (seconds since the epoch)."""
+
+    name: bytes
+    codec: Codec
+    size: int
+    modified: float
+
+
+class ChunkFiles:
+    """The files in the repository at `path`. May be used by several threads and processes at once; all methods block.
+
+    Raises, besides `ChunkDamaged`, `OutOfSpace`, `ReadOnlyStorage` and `StorageFailure`. Without `durable` nothing is synced.
+    """
+
+    def __init__(self, path: str, *, durable: bool = True) -> None:
+        self._layout = Layout(path)
+        self._durable = durable
+        self._sync = SharedSync()
+        self._lock = Lock()  # guards what follows
+        self._known: set[str] = set()  # directories that are there
+        self._unsynced: set[str] = set()  # of those, the ones whose own names may not be durable yet
+
+    def __repr__(self) -> str:
+        return f"<ChunkFiles {self._layout.root!r}>"
+
+    # Writing
+
+    def write(self, name: bytes, codec: Codec, stored: bytes | memoryview) -> None:
+        """Store a chunk in the place of what may be there. Durable after `sync_directories`, and whole whatever happens."""
+        target = self._layout.chunk(name, codec)
+        temporary = self._layout.new_temporary()
+        try:
+            write_temporary(temporary, stored, durable=self._durable)
+            try:
+                self._place(temporary, target, self._layout.chunk_directory(name))
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise writing_failed(error, f"storing the chunk {name.hex()}") from error
+
+    def _place(self, temporary: str, target: str, directory: str) -> None:
+        self._make(directory)
+        try:
+            os.rename(temporary, target)
+        except FileNotFoundError:  # somebody has tidied up: an empty directory is nothing to them
+            with self._lock:
+                self._known.discard(directory)
+            self._make(directory)
+            os.rename(temporary, target)
+
+    def _make(self, directory: str) -> None:
+        if directory in self._known:
+            return
+        make_directory(directory, durable=False)
+        with self._lock:
+            self._known.add(directory)
+            self._unsynced.add(directory)  # even if it was there: its maker may not have synced it yet
+
+    def sync_directories(self, names: Iterable[bytes]) -> None:
+        """Make durable under which names these chunks have been written. Each directory is synced once, and for all threads
+        that ask at that moment."""
+        if not self._durable:
+            return
+        directories = {self._layout.chunk_directory(name) for name in names}
+        try:
+            for directory in sorted(directories):
+                self._sync.sync(directory)
+            with self._lock:
+                unsynced = frozenset(self._unsynced)
+            if unsynced & directories:
+                self._sync.sync(self._layout.chunks)
+                with self._lock:
+                    self._unsynced -= unsynced
+        except OSError as error:
+            raise writing_failed(error, "syncing directories of chunks") from error
+
+    # Reading
+
+    def exists(self, chunk: StoredChunk) -> bool:
+        """Whether there is a file of this name, codec and stored size."""
+        try:
+            found = os.stat(self._layout.chunk(chunk.name, chunk.codec), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise reading_failed(error, f"looking for the chunk {chunk.name.hex()}") from error
+        return stat.S_ISREG(found.st_mode) and found.st_size == chunk.stored_size
+
+    def read_stored(self, chunk: StoredChunk) -> bytes:
+        """The bytes of its file, unverified but for their number. Raises `ChunkDamaged`."""
+        try:
+            with self._opened(chunk) as fd:
+                return _read_exactly(fd, chunk)
+        except OSError as error:
+            raise reading_failed(error, f"reading the chunk {chunk.name.hex()}") from error
+
+    def read(self, chunk: StoredChunk) -> bytes:
+        """The bytes of the chunk, verified. Raises `ChunkDamaged`."""
+        return self.verify_stored(chunk, self.read_stored(chunk))
+
+    def verify_stored(self, chunk: StoredChunk, stored: bytes) -> bytes:
+        """The bytes of the chunk that `stored` is the stored form of: those that have its name. Raises `ChunkDamaged`."""
+        data = stored
+        if chunk.codec is Codec.ZSTD:
+            try:
+                data = decompress(stored, chunk.size)
+            except BadFrame as error:
+                raise ChunkDamaged(chunk.name, str(error)) from error
+        if len(data) != chunk.size:
+            raise ChunkDamaged(chunk.name, f"it has {len(data)} bytes, not {chunk.size}")
+        if blake3(data).digest() != chunk.name:
+            raise ChunkDamaged(chunk.name, "its bytes have another hash")
+        return data
+
+    @contextlib.contextmanager
+    def _opened(self, chunk: StoredChunk) -> Iterator[int]:
+        try:
+            fd = os.open(self._layout.chunk(chunk.name, chunk.codec), _READ)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise ChunkDamaged(chunk.name, _NO_FILE[error.errno]) from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    # Removing
+
+    def remove(self, chunk: StoredChunk) -> None:
+        """Remove its file, in the form that is given; a missing one is fine."""
+        self._remove(chunk.name, chunk.codec)
+
+    def remove_name(self, name: bytes) -> None:
+        """Remove the files of this name in any form; a missing one is fine."""
+        for codec in Codec:
+            self._remove(name, codec)
+
+    def _remove(self, name: bytes, codec: Codec) -> None:
+        try:
+            os.unlink(self._layout.chunk(name, codec))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise writing_failed(error, f"removing the chunk {name.hex()}") from error
+
+    def quarantine(self, chunk: StoredChunk) -> bool:
+        """Move what is in the place of its file to `quarantine/`; whether something was. What has become a sound chunk again by
+        now stays, or comes back at once."""
+        source = self._layout.chunk(chunk.name, chunk.codec)
+        target = f"{self._layout.quarantine}/{file_name(chunk.name, chunk.codec)}.{os.urandom(4).hex()}"
+        try:
+            examined = self._identity_of_damaged(chunk)
+            if examined is None:
+                return False
+            make_directory(self._layout.quarantine, durable=False)  # who has looked at all that is in it may have removed it
+            os.rename(source, target)
+            if _identity(os.stat(target, follow_symlinks=False)) != examined:  # stored again between the two lines
+                os.rename(target, source)
+                return False
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise writing_failed(error, f"moving the chunk {chunk.name.hex()} to quarantine") from error
+        return True
+
+    def _identity_of_damaged(self, chunk: StoredChunk) -> tuple[int, int] | None:
+        """Of what is in the place of its file now, unless that is sound."""
+        identity = _identity(os.stat(self._layout.chunk(chunk.name, chunk.codec), follow_symlinks=False))
+        try:
+            with self._opened(chunk) as fd:
+                identity = _identity(os.fstat(fd))
+                self.verify_stored(chunk, _read_exactly(fd, chunk))
+        except ChunkDamaged:
+            return identity
+        return None
+
+    # Keeping house
+
+    def is_empty(self) -> bool:
+        """Whether there is no file that is called as those of chunks are."""
+        for directory in map(self._layout.chunk_directory, _DIRECTORIES):
+            try:
+                with os.scandir(directory) as entries:
+                    if any(parse_file_name(entry.name) for entry in entries):
+                        return False
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise reading_failed(error, f"looking through {directory!r}") from error
+        return True
+
+    def walk(self) -> Iterator[Found]:
+        """All files that are called as those of chunks are and lie where they belong. Anything else is passed over."""
+        for first in _DIRECTORIES:
+            directory = self._layout.chunk_directory(first)
+            try:
+                yield from _files_in(directory, first)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise reading_failed(error, f"looking through {directory!r}") from error
+
+    def tidy(self, before: float) -> int:
+        """Remove files that were being written and have not been touched since `before`; returns how many. A living writer is
+        through with its file in seconds."""
+        removed = 0
+        try:
+            with os.scandir(self._layout.temporary) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(found.st_mode) and found.st_mtime < before:
+                            os.unlink(entry.path)
+                            removed += 1
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise writing_failed(error, f"tidying {self._layout.temporary!r}") from error
+        return removed
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _read_exactly(fd: int, chunk: StoredChunk) -> bytes:
+    """The chunk's stored bytes. Raises `ChunkDamaged` where there are more or fewer."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise ChunkDamaged(chunk.name, "what is in the place of its file is no regular file")
+    if found.st_size != chunk.stored_size:
+        raise ChunkDamaged(chunk.name, f"its file has {found.st_size} bytes, not {chunk.stored_size}")
+    parts, missing = [], chunk.stored_size
+    while missing:
+        parts.append(part := os.read(fd, missing))
+        if not part:
+            raise ChunkDamaged(chunk.name, f"its file ends {missing} bytes early")
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _files_in(directory: str, first: bytes) -> list[Found]:
+    """One directory at a time, so that nothing stays open while the caller works."""
+    if stat.S_ISLNK(os.stat(directory, follow_symlinks=False).st_mode):
+        return []
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            parsed = parse_file_name(entry.name)
+            if parsed is None or not parsed[0].startswith(first):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    found.append(Found(*parsed, status.st_size, status.st_mtime))
+    return found

@@ -1,0 +1,42 @@
+"""Syncing directories for several threads at once: those that ask while one is being synced share the next time."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from tusd_py_cas.layout import sync_directory
+
+__all__ = ["SharedSync"]
+
+
+class _Directory:
+    __slots__ = ("begun", "error", "lock")
+
+    def __init__(self) -> None:
+        self.lock = Lock()  # held while it is being synced
+        self.begun = 0
+        self.error: OSError | None = None  # of the last time
+
+
+class SharedSync:
+    """Syncs directories by their paths. Remembers each for good: there are few."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # guards the mapping
+        self._directories: dict[str, _Directory] = {}
+
+    def sync(self, path: str) -> None:
+        """Return once all names that were in the directory when this was called are durable. Raises `OSError`."""
+        with self._lock:
+            directory = self._directories.setdefault(path, _Directory())
+        enough = directory.begun + 1  # the one that is under way, if there is one, may have begun too early
+        with directory.lock:
+            if directory.begun < enough:
+                directory.begun += 1
+                directory.error = None
+                try:
+                    sync_directory(path)
+                except OSError as error:
+                    directory.error = error
+            if directory.error is not None:  # the kernel reports each failure once, but it is one for all who shared it
+                raise OSError(directory.error.errno, directory.error.strerror) from directory.error
