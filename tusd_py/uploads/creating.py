@@ -34,7 +34,7 @@ __all__ = ["Creator", "random_id"]
 
 _log = logging.getLogger("tusd_py.uploads")
 
-ASSEMBLY_WAIT = 0.1
+ASSEMBLY_WAIT = 0.03
 """Seconds that the POST of a final waits for its bytes to be put together: long enough for most, and for telling of a full
 disk. A larger final is answered all the same, read from its partials meanwhile, and put together in the background."""
 
