@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.asgi.support import Answer, call
+from tests.support.coded_store import CodedContent, compressed
 from tusd_py.asgi.downloads import PIECE, Download
 from tusd_py.asgi.requests import Request
-from tusd_py.ports.datastore import Extent
+from tusd_py.ports.datastore import Extent, PlainContent
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.metadata import Metadata
 from tusd_py.protocol.upload import Upload
@@ -20,7 +24,7 @@ ETAG = '"id-v1"'
 MODIFIED = "Tue, 14 Nov 2023 22:13:20 GMT"
 
 
-class Content:
+class Content(PlainContent):
     version, modified = "v1", 1_700_000_000.5
 
     def __init__(self, data: bytes = DATA, extents: Sequence[Extent] | None = None) -> None:
@@ -41,12 +45,27 @@ class Content:
         self.closed += 1
 
 
-async def get(content: Content, upload: Upload | None = None, method: str = "GET", **more: Any) -> Answer:
+async def get(
+    content: PlainContent,
+    upload: Upload | None = None,
+    method: str = "GET",
+    *,
+    extra: Sequence[tuple[bytes, bytes]] = ((b"x-extra", b"1"),),
+    sent: list[Any] | None = None,
+    **more: Any,
+) -> Answer:
+    """What is sent is in `sent`, too, should there be no whole answer."""
     upload = upload or Upload(id="id", length=len(DATA), offset=len(DATA), metadata=Metadata({"filetype": b"text/plain"}))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def watched(message: Any) -> None:
+            if sent is not None:
+                sent.append(message)
+            await send(message)
+
         request = Request(scope, receive, "/", 30.0)
-        await Download(upload, content).send(request, [(b"x-extra", b"1")], receive, send)
+        download = await Download.begin(request, upload, content)  # type: ignore[arg-type]
+        await download.send(request, list(extra), receive, watched)
 
     return await call(app, method, "/id", **more)
 
@@ -135,17 +154,134 @@ async def test_no_zero_copy_without_the_server_or_a_file(content: Content, more:
     assert (await get(content, **more)).body == DATA
 
 
-async def test_a_content_that_ends_early_cuts_the_connection() -> None:
+@pytest.mark.parametrize("headers", [{}, {"range": "bytes=600000-"}])
+async def test_a_content_that_ends_early_cuts_the_connection(headers: dict[str, str]) -> None:
     content = Content(DATA[:-5])
+    sent: list[Any] = []
     with pytest.raises(BaseException) as failed:
-        await get(content)
-    assert "5 bytes are missing at the end" in repr(failed.value)
+        await get(content, headers=headers, sent=sent)
+    assert "the download of id broke off at byte 767995: 5 bytes are missing at the end" in repr(failed.value)
+    assert sent[0]["type"] == "http.response.start" and all(message["more_body"] for message in sent[1:]), "never an end"
+    assert b"".join(message["body"] for message in sent[1:]) == DATA[600_000 if headers else 0 : -5]
     assert content.closed == 1
 
 
-async def test_a_content_that_fails_is_closed() -> None:
-    content = Content()
-    content.failure = StorageFailure("disk")
-    with pytest.raises(BaseException, match="disk"):
-        await get(content)
+@pytest.mark.parametrize("headers", [{}, {"range": "bytes=767999-"}, {"range": "bytes=-3"}])
+@pytest.mark.parametrize("failure", [StorageFailure("disk"), None])
+async def test_a_content_that_can_not_be_read_is_refused(headers: dict[str, str], failure: Exception | None) -> None:
+    content = Content(b"")
+    content.failure = failure
+    sent: list[Any] = []
+    with pytest.raises(StorageFailure, match="disk" if failure else "bytes? are missing"):
+        await get(content, headers=headers, sent=sent)
+    assert not sent, "there is no answer yet"
     assert content.closed == 1
+
+
+async def test_what_fails_later_cuts_the_connection() -> None:
+    content, sent = CodedContent(DATA, broken_at=300_000), list[Any]()
+    with pytest.raises(BaseException) as failed:
+        await get(content, sent=sent)
+    assert "broke off at byte 300000: the chunk at 300000 is damaged" in repr(failed.value)
+    assert b"".join(message.get("body", b"") for message in sent) == DATA[:300_000]
+    assert sent[-1]["more_body"]
+    assert content.closed == 1
+
+
+# Several forms of the same bytes
+
+ZSTD = {"accept-encoding": "gzip, zstd"}
+NAME = CodedContent(DATA).version
+PLAIN, CODED = f'"{NAME}"', f'"{CodedContent(compressed(DATA), coding="-zstd").version}"'
+DIGEST = f"sha-256=:{b64encode(hashlib.sha256(DATA).digest()).decode()}:"
+
+
+async def test_bytes_that_are_named_by_their_content() -> None:
+    answer = await get(CodedContent(DATA))
+    assert (answer.status, answer.body) == (200, DATA)
+    assert answer.headers == {
+        "accept-ranges": "bytes",
+        "etag": PLAIN,
+        "last-modified": MODIFIED,
+        "content-length": str(len(DATA)),
+        "content-type": "text/plain",
+        "content-disposition": "inline",
+        "repr-digest": DIGEST,
+        "vary": "Accept-Encoding",
+        "x-extra": "1",
+    }
+
+
+async def test_the_zstd_form() -> None:
+    content = CodedContent(DATA)
+    answer = await get(content, headers=ZSTD)
+    assert (answer.status, answer.body) == (200, compressed(DATA))
+    assert zstandard.ZstdDecompressor().decompress(answer.body) == DATA
+    assert answer.headers == {
+        "accept-ranges": "bytes",
+        "etag": CODED,
+        "last-modified": MODIFIED,
+        "content-encoding": "zstd",
+        "content-length": str(len(answer.body)),
+        "content-type": "text/plain",
+        "content-disposition": "inline",
+        "vary": "Accept-Encoding",
+        "x-extra": "1",
+    }
+    assert (content.closed, content.reads) == (1, 0)
+
+
+async def test_a_range_is_of_the_bytes_as_they_are() -> None:
+    answer = await get(CodedContent(DATA), headers=ZSTD | {"range": "bytes=10-19"})
+    assert (answer.status, answer.body) == (206, DATA[10:20])
+    assert "content-encoding" not in answer.headers
+    assert (answer.headers["etag"], answer.headers["repr-digest"], answer.headers["vary"]) == (PLAIN, DIGEST, "Accept-Encoding")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "etag"),
+    [
+        ({"if-none-match": PLAIN}, 304, PLAIN),
+        (ZSTD | {"if-none-match": CODED}, 304, CODED),
+        (ZSTD | {"if-none-match": f"{PLAIN}, {CODED}"}, 304, CODED),
+        (ZSTD | {"if-match": '"other"'}, 412, CODED),
+        (ZSTD | {"range": "bytes=9999999-"}, 416, PLAIN),
+    ],
+)
+async def test_answers_without_bytes_name_the_form(headers: dict[str, str], status: int, etag: str) -> None:
+    answer = await get(CodedContent(DATA), headers=headers)
+    assert (answer.status, answer.body, answer.headers["etag"]) == (status, b"", etag)
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert not {"repr-digest", "content-encoding", "content-type"} & set(answer.headers), "which would be of the bytes sent"
+
+
+async def test_a_digest_that_is_not_wanted() -> None:
+    answer = await get(CodedContent(DATA), headers={"want-repr-digest": "sha-256=0"})
+    assert (answer.status, "repr-digest" in answer.headers) == (200, False)
+
+
+async def test_only_one_vary() -> None:
+    answer = await get(CodedContent(DATA), extra=[(b"vary", b"Origin"), (b"x-extra", b"1")])
+    assert answer.headers["vary"] == "Origin, Accept-Encoding"
+
+
+async def test_what_can_not_be_compressed_has_one_form() -> None:
+    answer = await get(CodedContent(b"\0\1"), Upload(id="id", length=2, offset=2), headers=ZSTD)
+    assert answer.body == b"\0\1" and not {"vary", "content-encoding"} & set(answer.headers)
+
+
+async def test_an_unfinished_upload_has_one_form_and_no_name() -> None:
+    answer = await get(CodedContent(DATA), Upload(id="id", length=None, offset=len(DATA)), headers=ZSTD)
+    assert answer.body == DATA
+    assert not {"etag", "last-modified", "repr-digest", "vary", "content-encoding"} & set(answer.headers)
+
+
+async def test_a_form_without_extents_is_read() -> None:
+    """The bytes themselves may be in files, and the form not."""
+
+    class InFile(CodedContent):
+        def extents(self, offset: int, count: int) -> Any:
+            raise AssertionError("these are not sent")
+
+    answer = await get(InFile(DATA), headers=ZSTD, extensions=ZERO_COPY)
+    assert answer.body == compressed(DATA)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tusd_py.protocol.downloads import Selection, content_headers, select
+from tusd_py.protocol.downloads import Form, Selection, content_headers, select
 from tusd_py.protocol.metadata import Metadata
 
 # filetype, Content-Type, disposition
@@ -210,3 +210,63 @@ def test_a_range_is_what_the_rfc_says(first: int, last: int) -> None:
         assert selection == Selection(416)
     else:
         assert list(range(SIZE))[first : last + 1] == list(range(selection.start, selection.end))
+
+
+# Several forms
+
+CODED = {"zstd": Form(40, b'"id-zstd"')}
+ZSTD = {b"accept-encoding": b"gzip, zstd"}
+
+# headers, status and coding
+FORMS: list[tuple[dict[bytes, bytes], tuple[int, str]]] = [
+    ({}, (200, "identity")),
+    (ZSTD, (200, "zstd")),
+    ({b"accept-encoding": b"zstd;q=0.2, identity"}, (200, "identity")),
+    ({b"accept-encoding": b"identity;q=0"}, (200, "identity")),
+    # ranges are of the bytes as they are; one that does not apply leaves the choice
+    (ZSTD | {b"range": b"bytes=0-9"}, (206, "identity")),
+    (ZSTD | {b"range": b"bytes=60-"}, (206, "identity")),
+    (ZSTD | {b"range": b"bytes=100-"}, (416, "identity")),
+    (ZSTD | {b"range": b"bytes=0-1,4-5"}, (200, "zstd")),
+    (ZSTD | {b"range": b"bytes=x"}, (200, "zstd")),
+    (ZSTD | {b"range": b"bytes=0-9", b"if-range": ETAG}, (206, "identity")),
+    (ZSTD | {b"range": b"bytes=0-9", b"if-range": SAME}, (206, "identity")),
+    (ZSTD | {b"range": b"bytes=0-9", b"if-range": b'"id-zstd"'}, (200, "zstd")),
+    ({b"range": b"bytes=0-9", b"if-range": b'"id-zstd"'}, (200, "identity")),
+    # 304 says which form is the right one
+    (ZSTD | {b"if-none-match": b'"id-zstd"'}, (304, "zstd")),
+    (ZSTD | {b"if-none-match": b'W/"id-zstd"'}, (304, "zstd")),
+    (ZSTD | {b"if-none-match": ETAG}, (304, "identity")),
+    (ZSTD | {b"if-none-match": ETAG + b', "id-zstd"'}, (304, "zstd")),
+    (ZSTD | {b"if-none-match": b"*"}, (304, "zstd")),
+    (ZSTD | {b"if-none-match": b'"other"'}, (200, "zstd")),
+    (ZSTD | {b"if-modified-since": SAME}, (304, "zstd")),
+    ({b"if-none-match": b'"id-zstd"'}, (200, "identity")),
+    ({b"accept-encoding": b"identity;q=0, zstd", b"if-none-match": ETAG}, (200, "zstd")),
+    ({b"accept-encoding": b"zstd;q=0.2, identity", b"if-none-match": b'"id-zstd"'}, (304, "zstd")),
+    (ZSTD | {b"range": b"bytes=0-9", b"if-none-match": b'"id-zstd"'}, (206, "identity")),
+    (ZSTD | {b"range": b"bytes=0-9", b"if-none-match": ETAG}, (304, "identity")),
+    # If-Match means the content; but what a range has to fit to is no other form
+    (ZSTD | {b"if-match": b'"id-zstd"'}, (200, "zstd")),
+    (ZSTD | {b"if-match": ETAG}, (200, "zstd")),
+    ({b"if-match": b'"id-zstd"'}, (200, "identity")),
+    (ZSTD | {b"if-match": b'"other"'}, (412, "zstd")),
+    (ZSTD | {b"if-unmodified-since": BEFORE}, (412, "zstd")),
+    (ZSTD | {b"if-match": b'"id-zstd"', b"range": b"bytes=0-9"}, (412, "identity")),
+    (ZSTD | {b"if-match": ETAG, b"range": b"bytes=0-9"}, (206, "identity")),
+]
+
+
+@pytest.mark.parametrize(("headers", "expected"), FORMS)
+def test_forms(headers: dict[bytes, bytes], expected: tuple[int, str]) -> None:
+    selection = select(headers, SIZE, ETAG, TIME, coded=CODED)
+    assert (selection.status, selection.coding) == expected
+    if selection.status == 200:
+        assert (selection.start, selection.end) == (0, 40 if selection.coding == "zstd" else SIZE)
+
+
+def test_without_ranges_there_is_none() -> None:
+    wanted = {b"range": b"bytes=0-9"}
+    assert select(wanted, SIZE, ETAG, TIME, ranges=False) == WHOLE
+    assert select(wanted | ZSTD, SIZE, ETAG, TIME, coded=CODED, ranges=False) == Selection(200, 0, 40, "zstd")
+    assert select({b"range": b"bytes=500-"}, SIZE, ETAG, TIME, ranges=False) == WHOLE

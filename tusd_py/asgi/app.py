@@ -18,6 +18,7 @@ from tusd_py.asgi.shaping import Head, completed, refused, shaped
 from tusd_py.asgi.sse import EventStream
 from tusd_py.asgi.status import Page, StatusPages
 from tusd_py.ports.authorization import Action, Authorizer
+from tusd_py.ports.failures import StorageFailure
 from tusd_py.ports.observer import NO_OBSERVER, Observer
 from tusd_py.protocol import tus1
 from tusd_py.protocol.concat import partial_id
@@ -169,19 +170,30 @@ class TusApp:
         upload = await self.uploads.append(tus1.read_append(request.headers, upload_id), request.body, request)
         return 204, tus1.write_appended(upload, self.uploads.policy)
 
-    async def _describe(self, request: Request, upload_id: str) -> tuple[int, Head]:
+    async def _describe(self, request: Request, upload_id: str) -> tuple[int, Head] | Download:
         await self._permit(request, Action.DESCRIBE, upload_id)
-        upload = await self.uploads.describe(upload_id, request, takeover=b"tus-resumable" in request.headers)
-        return 200, tus1.write_described(upload, self.uploads.policy, request.location)
+        is_tus = b"tus-resumable" in request.headers
+        upload = await self.uploads.describe(upload_id, request, takeover=is_tus)
+        head = tus1.write_described(upload, self.uploads.policy, request.location)
+        if is_tus or not upload.finished or not self.uploads.policy.downloads or request.scope["method"] != "HEAD":
+            return 200, head
+        try:  # a browser, curl, a cache: they want to know what a GET would bring (RFC 9110, 9.3.2)
+            return await self._download(request, upload_id, head)
+        except Refusal:  # the upload went away just now, or may be described and not read
+            return 200, head
+        except StorageFailure as failure:
+            fields = {"id": upload_id}
+            _log.warning("what can be described can't be opened: %s", failure, extra={"fields": fields})
+            return 200, head
 
     async def _terminate(self, request: Request, upload_id: str) -> tuple[int, Head]:
         await self._permit(request, Action.TERMINATE, upload_id)
         await self.uploads.terminate(upload_id, request)
         return 204, []
 
-    async def _download(self, request: Request, upload_id: str) -> Download:
+    async def _download(self, request: Request, upload_id: str, described: Sequence[tuple[bytes, bytes]] = ()) -> Download:
         await self._permit(request, Action.DOWNLOAD, upload_id)
-        return Download(*await self.uploads.open_content(upload_id))
+        return await Download.begin(request, *await self.uploads.open_content(upload_id), described)
 
     async def _permit(self, request: Request, action: Action, upload_id: str) -> None:
         """Before the body is read and before anybody is disturbed who has the upload."""

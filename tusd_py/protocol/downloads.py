@@ -1,21 +1,24 @@
-"""Downloads: what a stored upload is called and typed when it is served, and what a conditional or range request gets.
+"""Downloads: what a stored upload is called and typed when it is served, in which of its forms, and what a conditional or range
+request gets.
 
-Rows G01 to G12; RFC 9110, 13 and 14; RFC 6266. Unlike tusd, names beyond ASCII are sent as `filename*`, and finished uploads
+Rows G01 to G12; RFC 9110, 12 to 14; RFC 6266. Unlike tusd, names beyond ASCII are sent as `filename*`, and finished uploads
 have a strong ETag.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.metadata import Metadata
+from tusd_py.protocol.negotiation import IDENTITY, acceptable_codings
 from tusd_py.protocol.upload import MAX_LENGTH
 
-__all__ = ["Selection", "content_headers", "select"]
+__all__ = ["Form", "Selection", "content_headers", "select"]
 
 _INLINE = frozenset(
     {"text/plain", "application/ogg"}
@@ -66,37 +69,72 @@ def _quoted(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """One form that an upload can be sent in. `etag` is None where its bytes may change at any moment."""
+
+    size: int
+    etag: bytes | None
+
+
+_NONE: Mapping[str, Form] = {}
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
-    """What of the representation to send: 200, 206, 304, 412 or 416, and for the first two the bytes `start` up to `end`."""
+    """What of the representation to send: 200, 206, 304, 412 or 416, and for the first two the bytes `start` up to `end` of the
+    form that `coding` names."""
 
     status: int
     start: int = 0
     end: int = 0
+    coding: str = IDENTITY
 
 
-def select(headers: Headers, size: int, etag: bytes | None, modified: float | None) -> Selection:
-    """Evaluate conditions and range in the order of RFC 9110, 13.2.2.
+def select(
+    headers: Headers,
+    size: int,
+    etag: bytes | None,
+    modified: float | None,
+    *,
+    coded: Mapping[str, Form] = _NONE,
+    ranges: bool = True,
+) -> Selection:
+    """Choose among the bytes as they are and `coded`, the same by content coding; then evaluate conditions and range in the
+    order of RFC 9110, 13.2.2.
 
     `modified` in seconds, without its fraction as HTTP knows none; None, as `etag`, for what may change at any moment.
-    Several ranges in one request are answered in full, which the RFC allows; so is a range we can't read.
+    `ranges` is false where the method knows none (all but GET). Ranges are of the bytes as they are, and then there is no other
+    form: a piece of one never fits to those of another. Several ranges in one request are answered in full, which the RFC
+    allows; so is a range we can't read.
     """
-    if modified is not None:
-        modified = int(modified)
-    status = _precondition(headers, etag, modified)
-    if status is not None:
-        return Selection(status)
-    whole = Selection(200, 0, size)
+    modified = None if modified is None else int(modified)
+    plain = Form(size, etag)
+    wanted = _range(headers, plain, modified) if ranges else None
+    if wanted is None:
+        forms = {IDENTITY: plain, **coded}
+        codings = acceptable_codings(headers.get(b"accept-encoding"), coded)
+    else:
+        forms, codings = {IDENTITY: plain}, (IDENTITY,)
+    decided = _precondition(headers, forms, codings, modified)
+    if decided is not None:
+        return decided
+    if wanted is None:
+        return Selection(200, 0, forms[codings[0]].size, codings[0])
+    start, end = wanted
+    return Selection(206, start, end) if start < end else Selection(416)
+
+
+def _range(headers: Headers, form: Form, modified: int | None) -> tuple[int, int] | None:
+    """The bytes that a range asks for, none of them where it can't be satisfied; None where there is no range that applies."""
     match = _RANGE.fullmatch(headers.get(b"range", b""))
-    if match is None or not _range_applies(headers, etag, modified):
-        return whole
-    first, last = _position(match[1]), _position(match[2])
+    if match is None or not _range_applies(headers, form.etag, modified):
+        return None
+    first, last, size = _position(match[1]), _position(match[2]), form.size
     if first is None:
-        if last is None:
-            return whole
-        return Selection(206, max(0, size - last), size) if last and size else Selection(416)
+        return None if last is None else (max(0, size - last), size)
     if last is not None and last < first:
-        return whole
-    return Selection(206, first, size if last is None else min(last + 1, size)) if first < size else Selection(416)
+        return None
+    return first, size if last is None else min(last + 1, size)
 
 
 def _position(digits: bytes) -> int | None:
@@ -106,17 +144,27 @@ def _position(digits: bytes) -> int | None:
     return int(digits) if len(digits) <= MAX_DIGITS else MAX_LENGTH
 
 
-def _precondition(headers: Headers, etag: bytes | None, modified: float | None) -> int | None:
-    """The status that ends the evaluation early, if any."""
+def _precondition(
+    headers: Headers, forms: Mapping[str, Form], codings: tuple[str, ...], modified: int | None
+) -> Selection | None:
+    """What ends the evaluation early, if anything. `codings` are those that may be sent, the selected one first.
+
+    If-Match may name any form, as none changes without the others. If-None-Match may name any that the client accepts: to say
+    that it has the right one already is better than to send it another, and which one is selected is ours to say (12.1).
+    """
+    selected = codings[0]
     if (wanted := headers.get(b"if-match")) is not None:
-        if not _etag_listed(wanted, etag, weak=False):
-            return 412
+        if not any(_etag_listed(wanted, form.etag, weak=False) for form in forms.values()):
+            return Selection(412, coding=selected)
     elif (since := _date(headers.get(b"if-unmodified-since"))) is not None and (modified is None or modified > since):
-        return 412
-    if (known := headers.get(b"if-none-match")) is not None:
-        return 304 if _etag_listed(known, etag, weak=True) else None
+        return Selection(412, coding=selected)
+    if (had := headers.get(b"if-none-match")) is not None:
+        coding = next((each for each in codings if _etag_listed(had, forms[each].etag, weak=True)), None)
+        return None if coding is None else Selection(304, coding=coding)
     since = _date(headers.get(b"if-modified-since"))
-    return 304 if since is not None and modified is not None and modified <= since else None
+    if since is not None and modified is not None and modified <= since:
+        return Selection(304, coding=selected)
+    return None
 
 
 def _range_applies(headers: Headers, etag: bytes | None, modified: float | None) -> bool:
