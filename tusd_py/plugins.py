@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,16 @@ from tusd_py.settings import Setting, Settings, SettingsError, described
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "configured_extensions", "extension_settings", "extension_values", "extensions", "table_key"]
+__all__ = [
+    "GROUP",
+    "clash",
+    "configured_extensions",
+    "extension_settings",
+    "extension_values",
+    "extensions",
+    "forget_extensions",
+    "table_key",
+]
 
 GROUP = "tusd_py.extensions"
 
@@ -28,24 +38,49 @@ _NAME = re.compile(r"[a-z0-9]+")
 _OPTION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An extension, the name of its entry point, and the distribution that it comes from."""
+
+    extension: Extension
+    entry: str
+    distribution: str
+
+
 @cache
-def extensions() -> Mapping[str, Extension]:
-    """The installed extensions by name. Raises `SettingsError` that names the distribution if one of them can't be used."""
+def _found() -> Mapping[str, _Found]:
     from importlib.metadata import entry_points  # it costs more than everything else here: only who asks should pay
 
-    found: dict[str, Extension] = {}
-    whose: dict[str, str] = {}
+    found: dict[str, _Found] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        distribution = entry.dist.name if entry.dist is not None else "unknown"
-        extension = _loaded(entry, distribution)
-        for sentence in _objections(extension):
-            raise SettingsError(f"the extension {entry.name!r} of {distribution} cannot be used: {sentence}")
-        if extension.name in found:
-            others = f"{whose[extension.name]} and {distribution}"
-            raise SettingsError(f"{others} both have an extension {extension.name!r}: expected one of them to be uninstalled")
-        _check_commands(extension, distribution, found, whose)
-        found[extension.name], whose[extension.name] = extension, distribution
+        one = _loaded(entry)
+        for sentence in _objections(one.extension):
+            raise _unusable(one.entry, one.distribution, sentence)
+        for other in found.values():
+            _check_pair(other, one)
+        found[one.extension.name] = one
     return found
+
+
+def extensions() -> Mapping[str, Extension]:
+    """The installed extensions by name; looked for once. Raises `SettingsError` that names the distribution if one of them
+    can't be used."""
+    return {name: found.extension for name, found in _found().items()}
+
+
+def forget_extensions() -> None:
+    """Look for them anew the next time: what is installed has changed."""
+    _found.cache_clear()
+
+
+def clash(extension: str, sentence: str) -> SettingsError:
+    """To be raised by whoever knows of a name that an extension must not take."""
+    found = _found()[extension]
+    return _unusable(found.entry, found.distribution, sentence)
+
+
+def _unusable(entry: str, distribution: str, problem: str) -> SettingsError:
+    return SettingsError(f"the extension {entry!r} of {distribution} cannot be used: {problem}")
 
 
 def extension_settings() -> tuple[Setting, ...]:
@@ -126,8 +161,9 @@ def _describe(extension: str, option: Option) -> Setting:
     )
 
 
-def _loaded(entry: EntryPoint, distribution: str) -> Extension:
+def _loaded(entry: EntryPoint) -> _Found:
     """What the entry point names. Whatever an extension raises when it is imported is its failure, and told as that."""
+    distribution = entry.dist.name if entry.dist is not None else "an unknown distribution"
     try:
         extension: Extension = entry.load()
         if not (
@@ -138,9 +174,20 @@ def _loaded(entry: EntryPoint, distribution: str) -> Extension:
         ):
             raise TypeError(f"{entry.value} is no extension: expected what tusd_py.ports.extension.Extension says")
     except Exception as error:
-        problem = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SettingsError(f"the extension {entry.name!r} of {distribution} cannot be used: {problem}") from error
-    return extension
+        problem = " ".join(f"{type(error).__name__}: {error}".split())  # one line
+        raise _unusable(entry.name, distribution, problem) from error
+    return _Found(extension, entry.name, distribution)
+
+
+def _check_pair(one: _Found, other: _Found) -> None:
+    if one.extension.name == other.extension.name:
+        what = f"an extension {one.extension.name!r}"
+    elif common := one.extension.commands.keys() & other.extension.commands.keys():
+        what = f"a subcommand {min(common)!r}"
+    else:
+        return
+    both = f"{one.distribution} and {other.distribution}"
+    raise SettingsError(f"{both} both have {what}: expected one of them to be uninstalled")
 
 
 def _objections(extension: Extension) -> Iterator[str]:
@@ -162,20 +209,16 @@ def _objections(extension: Extension) -> Iterator[str]:
 
 
 def _objections_to_values(option: Option) -> Iterator[str]:
-    if option.kind == "choice" and (not option.choices or option.bare not in (None, *option.choices)):
-        yield f"the choices of its option -{option.name} are {option.choices!r}, and alone it would mean {option.bare!r}"
-    if option.kind != "choice" and (option.kind not in _KINDS or option.choices or option.bare is not None):
-        yield f"its option -{option.name} is of kind {option.kind!r}, and has choices, which only those of kind 'choice' have"
-        return
+    if option.kind == "choice":
+        if not option.choices:
+            yield f"its option -{option.name} has no choices"
+        if option.bare not in (None, *option.choices):
+            yield f"its option -{option.name} would mean {option.bare!r} alone: expected one of {', '.join(option.choices)}"
+    elif option.kind not in _KINDS:
+        yield f"its option -{option.name} is of kind {option.kind!r}, which there is not"
+    elif option.choices or option.bare is not None:
+        yield f"its option -{option.name} is of kind {option.kind!r}, which has neither choices nor a meaning alone"
     try:
         _checked(option, option.default)
     except SettingsError as error:
         yield f"the default of its option {error}"
-
-
-def _check_commands(extension: Extension, distribution: str, found: Mapping[str, Extension], whose: Mapping[str, str]) -> None:
-    for command in extension.commands:
-        for other in found.values():
-            if command in other.commands:
-                both = f"{whose[other.name]} and {distribution}"
-                raise SettingsError(f"extensions of {both} have the same subcommand {command!r}: expected one of them")

@@ -28,7 +28,7 @@ OPTIONS = (
         default=OFF,
         choices=(OFF, "keep", "replace"),
         bare="keep",
-        help="Store finished uploads without duplicates too, and keep their files, or replace them.",
+        help="Store finished uploads in chunks, without duplicates, and keep their files as well, or replace them.",
     ),
     Option(name="cas-level", kind="int", default=3, help=f"Compression level of zstd, from 1 to {MAX_LEVEL}."),
     Option(

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tusd_py.cli.uncovered import INSTEAD
+from tusd_py.plugins import extension_settings
 from tusd_py.settings import described
 
 
@@ -20,7 +21,8 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 def test_help_lists_every_setting_with_its_help(argument: str) -> None:
     done = run(argument)
     assert (done.returncode, done.stderr) == (0, "")
-    missing = [one.flag for one in described() if f"  -{one.flag}" not in done.stdout or one.help not in done.stdout]
+    listed = described() + extension_settings()
+    missing = [one.flag for one in listed if f"  -{one.flag}" not in done.stdout or one.help not in done.stdout]
     assert not missing
 
 

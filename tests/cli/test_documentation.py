@@ -8,6 +8,7 @@ import pytest
 
 from tusd_py.cli.uncovered import UNCOVERED
 from tusd_py.cli.values import show
+from tusd_py.plugins import extension_settings
 from tusd_py.settings import Setting, described
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
@@ -19,7 +20,7 @@ def settings_row(setting: Setting) -> str:
     return f"| `-{setting.flag}` | {values} | {f'`{default}`' if default else 'none'} | {setting.help} |"
 
 
-@pytest.mark.parametrize("setting", described(), ids=lambda setting: setting.flag)
+@pytest.mark.parametrize("setting", described() + extension_settings(), ids=lambda setting: setting.flag)
 def test_every_setting_is_described(setting: Setting) -> None:
     assert setting.help.endswith(".") and setting.group
     assert settings_row(setting) in (REFERENCE / "settings.md").read_text().splitlines()

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.distributions import Install, install
 from tusd_py.cli import main
-from tusd_py.cli.subcommands import SUBCOMMANDS, Subcommand
+from tusd_py.cli.sources import find_upload_dir
+from tusd_py.cli.subcommands import SUBCOMMANDS, Subcommand, subcommands
 from tusd_py.cli.usage import usage
+from tusd_py.settings import SettingsError
+
+__all__ = ["install"]
 
 ECHO = "def main(arguments):\n    print(arguments)\n    return len(arguments)\n"
 
@@ -47,7 +52,7 @@ def test_an_unknown_one_is_told_the_known_ones(echo: None, capsys: pytest.Captur
     with pytest.raises(SystemExit) as ended:
         main(["ech"])
     assert ended.value.code == 2
-    known = ", ".join(SUBCOMMANDS)
+    known = ", ".join(subcommands())
     assert capsys.readouterr().err == f"tusd-py: unknown command 'ech': a flag or one of {known} expected; see -help\n"
 
 
@@ -59,8 +64,93 @@ def test_each_explains_itself(name: str) -> None:
     assert f"tusd-py {name}" in done.stdout
 
 
+# Those of extensions
+
+COMMAND = """
+    EXTENSION = Nothing()
+    EXTENSION.commands = {"echo": Command(module="a_command", help="Says where uploads are.")}
+"""
+FINDING = (
+    "def main(arguments, find_upload_dir):\n"
+    "    print(find_upload_dir(*[None if text == '-' else text for text in arguments]))\n"
+    "    return len(arguments)\n"
+)
+
+
+@pytest.fixture
+def finding(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "site" / "a_command.py").write_text(FINDING)
+    install("a-b", COMMAND)
+
+
+def test_an_extensions_gets_what_follows_and_a_way_to_find_uploads(finding: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["echo", "/srv/tus", "-"])
+    assert (ended.value.code, capsys.readouterr().out) == (2, "/srv/tus\n")
+
+
+def test_help_names_an_extensions(finding: None) -> None:
+    assert "\n  echo\n      Says where uploads are. See tusd-py echo --help.\n" in usage()
+
+
+def test_an_extensions_is_not_run_if_another_cannot_be_used(
+    finding: None, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("a-c", "raise OSError('broken')")
+    with pytest.raises(SystemExit) as ended:
+        main(["echo", "x", "-"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "tusd-py: the extension 'nothing' of a-c cannot be used: OSError: broken\n"
+
+
+def test_those_of_the_server_run_whatever_is_wrong_with_an_extension(
+    echo: None, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("a-c", "raise OSError('broken')")
+    with pytest.raises(SystemExit) as ended:
+        main(["echo"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "[]\n")
+
+
+@pytest.mark.parametrize("arguments", [["-help"], ["-port=1"]])
+def test_the_server_does_not_start_with_an_extension_that_cannot_be_used(
+    install: Install, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("a-c", "raise OSError('broken')")
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", "tusd-py: the extension 'nothing' of a-c cannot be used: OSError: broken\n")
+
+
+def test_where_uploads_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same places in the same order as for the server."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text(f'upload-dir = "/{name}"')
+    assert find_upload_dir(None, None) == tmp_path / "data"
+    monkeypatch.setenv("TUSD_PY_CONFIG", "a.toml")
+    assert find_upload_dir(None, None) == Path("/a")
+    assert find_upload_dir(None, "b.toml") == Path("/b")
+    monkeypatch.setenv("TUSD_PY_UPLOAD_DIR", "c")
+    assert find_upload_dir(None, "b.toml") == tmp_path / "c"
+    assert find_upload_dir("/d", "b.toml") == Path("/d")
+
+
+@pytest.mark.parametrize("given", [("", None), (None, "nowhere.toml")])
+def test_where_they_cannot_be(given: tuple[str | None, str | None]) -> None:
+    with pytest.raises(ValueError, match=r"expected a path|cannot read the configuration file nowhere.toml"):
+        find_upload_dir(*given)
+
+
+def test_an_extensions_may_not_take_the_name_of_one_of_the_servers(install: Install) -> None:
+    install("a-b", "EXTENSION = Nothing(); EXTENSION.commands = {'sign': Command(module='a', help='.')}")
+    with pytest.raises(SettingsError, match=r"'nothing' of a-b cannot be used: the server has a subcommand 'sign' too$"):
+        subcommands()
+
+
 def test_they_are_not_imported_for_the_server() -> None:
-    modules = [one.module for one in SUBCOMMANDS.values()]
+    modules = [one.module for one in subcommands().values()]
     code = f"import sys, tusd_py.cli, tusd_py.server; print(sorted(set({modules} + ['typer', 'rich']) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"

@@ -15,6 +15,7 @@ from tusd_py.cli.values import (
     show_duration,
     show_size,
 )
+from tusd_py.plugins import extension_settings
 from tusd_py.settings import Setting, described
 
 INTEGERS = {
@@ -159,6 +160,6 @@ def test_what_is_no_permissions(text: str) -> None:
         parse_octal(text)
 
 
-@pytest.mark.parametrize("setting", described(), ids=lambda setting: setting.flag)
+@pytest.mark.parametrize("setting", described() + extension_settings(), ids=lambda setting: setting.flag)
 def test_every_default_can_be_written_as_a_flag(setting: Setting) -> None:
     assert parse(setting, show(setting, setting.default)) == setting.default

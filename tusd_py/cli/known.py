@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tusd_py.cli.uncovered import UNCOVERED
-from tusd_py.plugins import extension_settings
-from tusd_py.settings import Setting, SettingsError, described
+from tusd_py.plugins import clash, extension_settings
+from tusd_py.settings import Setting, described
 
 __all__ = ["COMMAND_FLAGS", "Known", "did_you_mean", "known_settings"]
 
@@ -38,7 +38,7 @@ def known_settings() -> Known:
     options = extension_settings()
     for option in options:
         if option.flag in UNCOVERED or option.flag in COMMAND_FLAGS or option.flag in HELP:
-            raise SettingsError(f"the extension {option.extension} cannot be used: -{option.flag} is a flag of the server")
+            raise clash(str(option.extension), f"the server has a flag -{option.flag} too")
     return Known(_OF_THE_SERVER + options)
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from tusd_py.cli.sources import find_upload_dir
-from tusd_py.plugins import extensions
-from tusd_py.settings import SettingsError
+from tusd_py.plugins import clash, extensions
 
 __all__ = ["SUBCOMMANDS", "Subcommand", "run_subcommand", "subcommands"]
 
@@ -42,7 +41,7 @@ def subcommands() -> Mapping[str, Subcommand]:
     for extension in extensions().values():
         for name, command in extension.commands.items():
             if name in SUBCOMMANDS:
-                raise SettingsError(f"the extension {extension.name} cannot be used: {name!r} is a subcommand of the server")
+                raise clash(extension.name, f"the server has a subcommand {name!r} too")
             found[name] = Subcommand(command.module, command.help, extension.name)
     return found
 
