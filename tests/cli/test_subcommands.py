@@ -103,7 +103,7 @@ def test_an_extensions_is_not_run_if_another_cannot_be_used(
     assert capsys.readouterr().err == "tusd-py: the extension 'nothing' of a-c cannot be used: OSError: broken\n"
 
 
-def test_those_of_the_server_run_whatever_is_wrong_with_an_extension(
+def test_those_of_the_server_are_found_whatever_is_wrong_with_an_extension(
     echo: None, install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("a-c", "raise OSError('broken')")

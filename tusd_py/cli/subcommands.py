@@ -49,7 +49,7 @@ def subcommands() -> Mapping[str, Subcommand]:
 def run_subcommand(name: str, arguments: list[str]) -> int | None:
     """Run the subcommand and return its exit status; None if there is none of this name.
 
-    Those of the server work whatever is wrong with an extension; for others this raises `SettingsError`.
+    Those of the server are found whatever is wrong with an extension; for others this raises `SettingsError`.
     """
     found = SUBCOMMANDS.get(name) or subcommands().get(name)
     if found is None:
