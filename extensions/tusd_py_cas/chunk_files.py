@@ -128,17 +128,25 @@ class ChunkFiles:
             raise reading_failed(error, f"looking for the chunk {chunk.name.hex()}") from error
         return stat.S_ISREG(found.st_mode) and found.st_size == chunk.stored_size
 
-    def read_stored(self, chunk: StoredChunk) -> bytes:
-        """The bytes of its file, unverified but for their number. Raises `ChunkDamaged`."""
+    def read_stored(self, chunk: StoredChunk, *, from_disk: bool = False) -> bytes:
+        """The bytes of its file, unverified but for their number. Raises `ChunkDamaged`.
+
+        With `from_disk` the page cache is asked to forget them, before, so that it is the disk that tells, and after.
+        """
         try:
             with self._opened(chunk) as fd:
-                return _read_exactly(fd, chunk)
+                if from_disk:
+                    _drop_cached(fd)
+                stored = _read_exactly(fd, chunk)
+                if from_disk:
+                    _drop_cached(fd)  # it was not asked for by anybody
+                return stored
         except OSError as error:
             raise reading_failed(error, f"reading the chunk {chunk.name.hex()}") from error
 
-    def read(self, chunk: StoredChunk) -> bytes:
+    def read(self, chunk: StoredChunk, *, from_disk: bool = False) -> bytes:
         """The bytes of the chunk, verified. Raises `ChunkDamaged`."""
-        return self.verify_stored(chunk, self.read_stored(chunk))
+        return self.verify_stored(chunk, self.read_stored(chunk, from_disk=from_disk))
 
     def verify_stored(self, chunk: StoredChunk, stored: bytes) -> bytes:
         """The bytes of the chunk that `stored` is the stored form of: those that have its name. Raises `ChunkDamaged`."""
@@ -264,6 +272,12 @@ class ChunkFiles:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def _drop_cached(fd: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):  # it is advice
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _read_exactly(fd: int, chunk: StoredChunk) -> bytes:

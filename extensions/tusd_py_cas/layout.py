@@ -67,10 +67,12 @@ class Layout:
         return f"{self.root}/quarantine"
 
     def chunk_directory(self, name: bytes) -> str:
-        return f"{self.root}/chunks/{name[0]:02x}"
+        """The directory of all chunks whose names begin with the same byte."""
+        return f"{self.root}/chunks/{name[:1].hex()}"
 
     def chunk(self, name: bytes, codec: Codec) -> str:
-        return f"{self.root}/chunks/{name[0]:02x}/{file_name(name, codec)}"
+        file = file_name(name, codec)
+        return f"{self.root}/chunks/{file[:2]}/{file}"
 
     def new_temporary(self) -> str:
         """A path that no other process and thread will think of."""

@@ -1,0 +1,284 @@
+"""Reading everything that is stored, or a sample, to find what has been damaged while nobody asked for it.
+
+Runs beside everything else. A chunk that does not have its name's bytes is set aside (`Repository.damaged`), so that the next
+upload with the same bytes stores it again. What can't be read at all is only reported: a disk that is out of reach must not
+make a whole repository count as damaged.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from itertools import groupby
+from typing import NamedTuple
+
+from tusd_py.ports.failures import StorageFailure
+from tusd_py_cas.keeping.pace import STEP, Pace
+from tusd_py_cas.model import ChunkDamaged, IndexDamaged, Manifest, RepositoryError, State, StoredChunk, Version
+from tusd_py_cas.repository import Repository
+
+__all__ = ["Finding", "Verified", "verify"]
+
+_log = logging.getLogger("tusd_py.cas")
+
+THREADS = 4
+"""At most, and no more than there are processors: hashing and decompressing leave the interpreter's lock."""
+
+
+class Finding(NamedTuple):
+    """What is wrong with a chunk."""
+
+    name: bytes
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What `verify` has found. `bytes` are those of the `checked` chunks as they are stored.
+
+    `damaged` are set aside; among them are those that had been before. `unreadable` could not be judged: reading failed.
+    `healed` had been set aside, but are sound again. `affected` are the versions that have damaged or unreadable chunks.
+    `orphans` are files that no row of the index knows; some may just be being written. `complete` is False after a stop.
+    """
+
+    checked: int = 0
+    bytes: int = 0
+    damaged: tuple[Finding, ...] = ()
+    unreadable: tuple[Finding, ...] = ()
+    healed: int = 0
+    index_errors: tuple[str, ...] = ()
+    affected: tuple[Version, ...] = ()
+    orphans: int = 0
+    complete: bool = True
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with what was looked at."""
+        return not (self.damaged or self.unreadable or self.index_errors)
+
+
+def verify(
+    repository: Repository,
+    *,
+    fraction: float = 1.0,
+    rate: float | None = None,
+    progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    seed: int | None = None,
+) -> Verified:
+    """Check the index; then read and check each chunk with probability `fraction`, and all that have been set aside earlier.
+
+    `rate` bounds what is read, in stored bytes a second. `progress` is told of stored bytes as they have been checked, in the
+    calling thread. `stop` is asked several times a second. `seed` makes the sample repeatable. Blocks. Raises
+    `StorageFailure` where the index can't be read, `ValueError` for a fraction that is none and a rate that is not above 0.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"a fraction of {fraction} is not possible: expected 0 to 1")
+    run = _Run(repository, Pace(rate), progress or (lambda _: None), stop or (lambda: False))
+    try:
+        run.check_index()
+        run.check_chunks(fraction, random.Random(seed))
+        run.find_affected()
+        run.count_orphans()
+    except _Stopped:
+        run.complete = False
+    except IndexDamaged as error:
+        run.index_errors.append(str(error))
+        run.complete = False
+    return run.result()
+
+
+class _Stopped(Exception):
+    """`stop` said so."""
+
+
+class _Outcome(Enum):
+    SOUND = auto()
+    HEALED = auto()
+    GONE = auto()
+    DAMAGED = auto()
+    UNREADABLE = auto()
+
+
+_Examined = tuple[_Outcome, str]
+
+
+@dataclass(slots=True)
+class _Run:
+    """One verification on its way."""
+
+    repository: Repository
+    pace: Pace
+    progress: Callable[[int], None]
+    stop: Callable[[], bool]
+    checked: int = 0
+    size: int = 0
+    healed: int = 0
+    orphans: int = 0
+    complete: bool = True
+    damaged: list[Finding] = field(default_factory=list)
+    unreadable: list[Finding] = field(default_factory=list)
+    index_errors: list[str] = field(default_factory=list)
+    affected: list[Version] = field(default_factory=list)
+
+    def result(self) -> Verified:
+        return Verified(
+            checked=self.checked,
+            bytes=self.size,
+            damaged=tuple(self.damaged),
+            unreadable=tuple(self.unreadable),
+            healed=self.healed,
+            index_errors=tuple(self.index_errors),
+            affected=tuple(self.affected),
+            orphans=self.orphans,
+            complete=self.complete,
+        )
+
+    def _go_on(self) -> None:
+        if self.stop():
+            raise _Stopped
+
+    def check_index(self) -> None:
+        for error in self.repository.index.check(lambda _: self._go_on()):
+            self.index_errors.append(error)
+            self._go_on()
+
+    def check_chunks(self, fraction: float, chance: random.Random) -> None:
+        threads = min(THREADS, os.cpu_count() or 1)
+        under_way: deque[tuple[StoredChunk, Future[_Examined]]] = deque()
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="tusd-verify")
+        try:
+            for chunk, state in self._rows():
+                if state is State.CONDEMNED or (state is State.LIVE and chance.random() >= fraction):
+                    continue
+                if not self.pace.wait(chunk.stored_size, self.stop):
+                    raise _Stopped
+                under_way.append((chunk, pool.submit(_examine, self.repository, chunk, state)))
+                if len(under_way) > 2 * threads:
+                    self._note(*under_way.popleft())
+            while under_way:
+                self._note(*under_way.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _rows(self) -> Iterator[tuple[StoredChunk, State]]:
+        """All chunks that the index knows, in the order of their names."""
+        after = b""
+        while rows := self.repository.index.all_chunks(after):
+            for row in rows:
+                self._go_on()
+                yield row
+            after = rows[-1][0].name
+
+    def _note(self, chunk: StoredChunk, examined: Future[_Examined]) -> None:
+        outcome, what = self._wait_for(examined)
+        if outcome is _Outcome.GONE:
+            return
+        self.checked += 1
+        self.size += chunk.stored_size
+        if outcome is _Outcome.HEALED:
+            self.healed += 1
+        elif outcome is _Outcome.DAMAGED:
+            self.damaged.append(Finding(chunk.name, what))
+        elif outcome is _Outcome.UNREADABLE:
+            self.unreadable.append(Finding(chunk.name, what))
+        self.progress(chunk.stored_size)
+
+    def _wait_for(self, examined: Future[_Examined]) -> _Examined:
+        while True:
+            try:
+                return examined.result(STEP)
+            except NotYet:
+                self._go_on()
+
+    def find_affected(self) -> None:
+        """Which versions have chunks that were found bad. Looks through all contents, if there are any such chunks."""
+        bad = {name for name, _ in (*self.damaged, *self.unreadable)}
+        if not bad:
+            return
+        seen: dict[bytes, bool] = {}  # contents by name: many versions may have the same
+        for version in self.repository.index.versions():
+            self._go_on()
+            content = version.manifest
+            if content.name not in seen:
+                seen[content.name] = self._has_any(content, bad)
+            if seen[content.name]:
+                self.affected.append(version)
+
+    def _has_any(self, content: Manifest, bad: set[bytes]) -> bool:
+        try:
+            for piece in self.repository.index.pieces(content):
+                self._go_on()
+                if piece.chunk.name in bad:
+                    return True
+        except IndexDamaged:  # `check_index` has told of it
+            return True
+        except RepositoryError:  # it was dropped meanwhile
+            return False
+        return False
+
+    def count_orphans(self) -> None:
+        """Files without a row, or in another form than it says. A directory at a time, which bounds memory."""
+        rows = self._rows()
+        row = next(rows, None)
+        for first, files in groupby(self.repository.chunks.walk(), key=lambda file: file.name[0]):
+            self._go_on()
+            forms = {(file.name, file.codec) for file in files}
+            while row is not None and row[0].name[0] <= first:
+                forms.discard((row[0].name, row[0].codec))
+                row = next(rows, None)
+            self.orphans += len(forms)
+
+
+def _examine(repository: Repository, chunk: StoredChunk, state: State) -> _Examined:
+    """Read and judge one chunk, and see to what follows from it. In a thread of the pool."""
+    try:
+        repository.chunks.read(chunk, from_disk=True)
+    except ChunkDamaged as damage:
+        return _after_damage(repository, chunk, state, damage.what)
+    except StorageFailure as error:
+        return _Outcome.UNREADABLE, str(error)
+    if state is not State.DAMAGED:
+        return _Outcome.SOUND, ""
+    denied = repository.index.add_chunks([chunk], repository.chunks.exists)
+    return (_Outcome.GONE, "") if denied else (_Outcome.HEALED, "")
+
+
+def _after_damage(repository: Repository, chunk: StoredChunk, state: State, what: str) -> _Examined:
+    """What a chunk that did not read well has become: others are at work too."""
+    if state is State.LIVE:
+        repository.damaged(chunk)
+    else:
+        _move_away(repository, chunk)
+    now = _row_of(repository, chunk.name)
+    if now is None or now[1] is State.CONDEMNED:  # collected: it was not in use
+        return _Outcome.GONE, ""
+    if now[1] is State.DAMAGED:
+        return _Outcome.DAMAGED, what
+    try:
+        repository.chunks.read(now[0])
+    except ChunkDamaged as damage:  # and marking it has failed, as the log says
+        return _Outcome.DAMAGED, damage.what
+    return (_Outcome.SOUND if state is State.LIVE else _Outcome.HEALED), ""
+
+
+def _move_away(repository: Repository, chunk: StoredChunk) -> None:
+    """The file of a chunk that had been set aside, but is in its place: a crash came between, or somebody has put it back."""
+    try:
+        repository.chunks.quarantine(chunk)
+    except StorageFailure as error:
+        fields = {"chunk": chunk.name.hex(), "error": str(error)}
+        _log.error("a damaged chunk could not be set aside", extra={"fields": fields})
+
+
+def _row_of(repository: Repository, name: bytes) -> tuple[StoredChunk, State] | None:
+    """What the index has of this name now."""
+    before = max(0, int.from_bytes(name, "big") - 1).to_bytes(len(name), "big")
+    return next((row for row in repository.index.all_chunks(before, 2) if row[0].name == name), None)
