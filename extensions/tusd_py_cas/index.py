@@ -73,6 +73,10 @@ class Index(Protocol):
     def find_manifest(self, name: bytes) -> Manifest | None:
         """By its name. Raises `IndexDamaged`."""
 
+    def find_content_starting_with(self, name: bytes, size: int) -> Manifest | None:
+        """A content that was not composed and whose first chunk is this one; best one of `size` bytes. A hint for ingest, which
+        may miss some where there are many. Raises `IndexDamaged`."""
+
     def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
         """What the bytes of a composed manifest have been found to have."""
 

@@ -1,0 +1,197 @@
+"""One running ingest process, as its parent sees it: questions, answers and what it logs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, Self
+
+from tusd_py.ports.failures import StorageFailure
+from tusd_py_cas.ingest.messages import Message, error_from_json
+
+__all__ = ["Child"]
+
+_log = logging.getLogger("tusd_py.cas")
+
+START = 60.0
+"""Seconds until it has to be ready; it takes a quarter of one, but the disk may be busy and others go first."""
+
+CANCEL = 10.0
+"""Seconds until a job has to be left off: it looks whenever it has read 16 MiB."""
+
+END = 5.0
+"""Seconds that it has to end in, once it was told to, and once more when it was killed."""
+
+LINE = 1 << 20
+"""Bytes of a line that it says."""
+
+
+class Child:
+    """Made by `start`. Of all tasks, and of one event loop. When the process has ended, all that is asked fails.
+
+    A socket is its input and its output: it hears of its parent's end, however that comes.
+    """
+
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        errors: asyncio.StreamReader,
+    ) -> None:
+        self._popen, self._writer = popen, writer
+        self._numbers = count(1)
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._ready: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._failure: Message | None = None  # once it can't answer any more
+        self._listening = asyncio.create_task(self._listen(reader, asyncio.create_task(_relay(errors))))
+
+    @classmethod
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """Raises `StorageFailure`, and what the process says in the place of being ready: `RepositoryError`."""
+        ours, theirs = socket.socketpair()
+        errors, their_errors = os.pipe()
+        try:
+            # In a thread: starting a process takes milliseconds, and on uvloop asyncio's own way copies the whole server.
+            popen = await asyncio.to_thread(_popen, command, environment, theirs, their_errors)
+        except OSError as error:
+            ours.close()
+            os.close(errors)
+            raise StorageFailure(f"the ingest process can't be started: {error.strerror}") from error
+        finally:
+            theirs.close()
+            os.close(their_errors)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE)
+        child = cls(popen, reader, writer, await _open_pipe(errors))
+        await child._wait_until_ready()
+        return child
+
+    @property
+    def is_usable(self) -> bool:
+        return self._failure is None
+
+    async def ask(self, op: str, **fields: Any) -> Message:
+        """The answer. Raises the error that it is, `StorageFailure` if the process ends instead. Cancelled, it returns when the
+        process has left off."""
+        if self._failure is not None:
+            _content(self._failure)
+        number = next(self._numbers)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._send({"id": number, "op": op, **fields})
+        try:
+            message = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            await self._cancel(number, answer)
+            raise
+        finally:
+            del self._answers[number]
+        return _content(message)
+
+    async def _cancel(self, number: int, answer: asyncio.Future[Message]) -> None:
+        self._send({"id": number, "op": "cancel"})
+        try:
+            await asyncio.wait_for(asyncio.shield(answer), CANCEL)
+        except (TimeoutError, asyncio.CancelledError):
+            self.kill()
+
+    def kill(self) -> None:
+        """At once: jobs are begun again by the next one."""
+        if self._popen.returncode is None:
+            self._popen.kill()
+
+    async def end(self) -> None:
+        """Tell it to end, which it does whatever it is doing, and see that it has. Never raises."""
+        self._fail("is ending")
+        self._writer.close()
+        _, late = await asyncio.wait([self._listening], timeout=END)
+        if late:
+            self.kill()
+            await asyncio.wait([self._listening], timeout=END)
+
+    # Hearing what it says
+
+    async def _wait_until_ready(self) -> None:
+        try:
+            _content(await asyncio.wait_for(asyncio.shield(self._ready), START))
+        except TimeoutError:
+            self.kill()
+            raise StorageFailure(f"the ingest process was not ready within {START:g} s") from None
+
+    async def _listen(self, reader: asyncio.StreamReader, relaying: asyncio.Task[None]) -> None:
+        try:
+            while line := await reader.readline():
+                self._hear(json.loads(line))
+        except (OSError, ValueError) as error:
+            _log.error("the ingest process can't be understood", extra={"fields": {"error": str(error)}})
+            self.kill()
+        await relaying  # what it had to say at last; its error output ends with it
+        self._writer.close()
+        self._fail(f"has ended with status {await self._reap()}")
+
+    def _hear(self, message: Message) -> None:
+        answer = self._answers.get(message["id"]) if "id" in message else self._ready
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    async def _reap(self) -> int | None:
+        for _ in range(2):
+            try:
+                return await asyncio.to_thread(self._popen.wait, END)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        _log.error("the ingest process was killed and does not end", extra={"fields": {"pid": self._popen.pid}})
+        return None
+
+    def _fail(self, what: str) -> None:
+        """From now on nothing is answered."""
+        if self._failure is None:
+            self._failure = {"error": {"kind": StorageFailure.__name__, "message": f"the ingest process {what}"}}
+        for answer in (self._ready, *self._answers.values()):
+            if not answer.done():
+                answer.set_result(self._failure)
+
+    def _send(self, message: Message) -> None:
+        """What is not read yet is bounded: by how many ask at once, and how much an upload's metadata may have."""
+        if self._failure is None:
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+
+def _popen(command: Sequence[str], environment: Mapping[str, str], talk: socket.socket, errors: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=talk.fileno(), stdout=talk.fileno(), stderr=errors, env=environment)
+
+
+def _content(message: Message) -> Message:
+    if "error" in message:
+        raise error_from_json(message["error"])
+    content: Message = message.get("ok", {})
+    return content
+
+
+async def _open_pipe(fd: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=LINE)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(fd, "rb", buffering=0))
+    return reader
+
+
+async def _relay(errors: asyncio.StreamReader) -> None:
+    """Log what the process logs, and anything else that it prints."""
+    while True:
+        try:
+            line = await errors.readline()
+        except ValueError:  # longer than `LINE`, and dropped
+            continue
+        if not line:
+            return
+        try:
+            record = json.loads(line)
+            _log.log(record["level"], record["message"], extra={"fields": record["fields"]})
+        except (ValueError, TypeError, KeyError):
+            text = line.decode(errors="replace").rstrip()
+            _log.warning("the ingest process says", extra={"fields": {"text": text}})

@@ -1,0 +1,135 @@
+"""A server's end of its ingest process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tusd_py.ports.failures import StorageFailure
+from tusd_py_cas.ingest.child import Child
+from tusd_py_cas.ingest.jobs import Finished, Job
+from tusd_py_cas.ingest.messages import Message, finished_from_json, job_to_json
+from tusd_py_cas.model import Manifest
+
+__all__ = ["JOBS", "IngestProcess"]
+
+JOBS = 16
+"""Jobs at once: small ones wait for the disk most of the time, and share what they wait for."""
+
+IDLE = 60.0
+"""Seconds without a job after which the process ends; starting it takes a quarter of one."""
+
+CLOSE = 5.0
+"""Seconds that a process has for its end."""
+
+
+class IngestProcess:
+    """Starts the process when there is something to do, and again after it has died; ends it when there has been nothing for
+    `idle` seconds. For one event loop. `threads` is the number of threads that compute, 0 for one per processor.
+
+    What is asked for fails with `StorageFailure` if the process dies; the files of a job have to stay open until it has been
+    answered. Who is cancelled waits until the process does not read them any more.
+    """
+
+    def __init__(
+        self,
+        repository_path: str,
+        *,
+        level: int = 3,
+        threads: int = 0,
+        durable: bool = True,
+        concurrency: int = JOBS,
+        idle: float = IDLE,
+    ) -> None:
+        # -P and not -I: like the server, but without the directory that this happens to be started in.
+        interpreter = [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", "tusd_py_cas.ingest.process"]
+        settings = [os.path.abspath(repository_path), str(level), str(threads), str(int(durable)), str(concurrency)]
+        self._command = [*interpreter, *settings]
+        self._slots = asyncio.Semaphore(concurrency)
+        self._idle = idle
+        self._starting: asyncio.Task[Child] | None = None  # or started
+        self._busy = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def ingest(self, job: Job) -> Finished:
+        """Store a content and make it a version; durable on return."""
+        return finished_from_json(await self._ask("ingest", **job_to_json(job)))
+
+    async def digest(self, manifest: Manifest) -> tuple[bytes, bytes]:
+        """BLAKE3 and SHA-256 of a composed content, read from its chunks and noted in the index (`Index.set_digests`)."""
+        answer = await self._ask("digest", name=manifest.name.hex())
+        return bytes.fromhex(answer["blake3"]), bytes.fromhex(answer["sha256"])
+
+    async def collect(self, *, grace: float, dry_run: bool = False) -> Mapping[str, Any]:
+        """Collect what nothing refers to: the fields of `keeping`'s `Collected`."""
+        return await self._ask("collect", grace=grace, dry_run=dry_run)
+
+    async def close(self) -> None:
+        """End the process; what is still asked for fails. Takes at most 10 s. Never raises; idempotent."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._retire()
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    async def _ask(self, op: str, **fields: Any) -> Message:
+        async with self._slots:
+            if self._closed:
+                raise StorageFailure("the ingest process has been closed")
+            self._begin()
+            try:
+                child = await self._running()
+                return await child.ask(op, **fields)
+            finally:
+                self._finish()
+
+    async def _running(self) -> Child:
+        task = self._starting
+        if task is None or (task.done() and not _is_usable(task)):
+            task = self._starting = asyncio.create_task(Child.start(self._command, _environment()))
+        return await asyncio.shield(task)
+
+    def _begin(self) -> None:
+        self._busy += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finish(self) -> None:
+        self._busy -= 1
+        if not self._busy and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(self._idle, self._retire)
+
+    def _retire(self) -> None:
+        """Whoever comes from now on starts another one."""
+        task, self._starting = self._starting, None
+        if task is not None:
+            ending = asyncio.create_task(_end(task))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+
+def _is_usable(task: asyncio.Task[Child]) -> bool:
+    return not task.cancelled() and task.exception() is None and task.result().is_usable
+
+
+async def _end(starting: asyncio.Task[Child]) -> None:
+    await asyncio.wait([starting], timeout=CLOSE)
+    if not starting.done():
+        starting.cancel()
+    elif not starting.cancelled() and starting.exception() is None:
+        await starting.result().end()
+
+
+def _environment() -> dict[str, str]:
+    """What a Python needs to find its modules, and nothing that a server may have in its own: passwords, for one."""
+    passed = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
+    ours = {name: value for name, value in os.environ.items() if name in passed or name.startswith(("LC_", "PYTHON"))}
+    # Threads that come and go would otherwise each keep freed memory for themselves: glibc's mallopt(3).
+    return {"MALLOC_ARENA_MAX": "2", **ours}

@@ -1,0 +1,99 @@
+"""What a server and its ingest process say to each other: a JSON object a line, in both directions.
+
+    {"id": 7, "op": "ingest", ...}        asked, with a number that the answer has, too
+    {"id": 7, "op": "cancel"}             the answer is wanted at once; has no other answer
+    {"id": 7, "ok": {...}}                answered
+    {"id": 7, "error": {"kind": "OutOfSpace", "message": "..."}}
+
+Before everything else the child says `{"ready": true}`, or an error why it is not. Both ends are of the same version, so
+nothing is checked here. Names and digests are hexadecimal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
+from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
+from tusd_py_cas.model import ChunkDamaged, IndexDamaged, Manifest, RepositoryError
+
+__all__ = [
+    "Message",
+    "error_from_json",
+    "error_to_json",
+    "finished_from_json",
+    "finished_to_json",
+    "job_from_json",
+    "job_to_json",
+    "manifest_from_json",
+    "manifest_to_json",
+]
+
+Message = dict[str, Any]
+
+_KINDS: dict[str, type[Exception]] = {
+    kind.__name__: kind for kind in (OutOfSpace, ReadOnlyStorage, StorageFailure, IndexDamaged, RepositoryError)
+}
+
+
+def job_to_json(job: Job) -> Message:
+    return {
+        "upload_id": job.upload_id,
+        "segments": [[segment.path, segment.offset, segment.size] for segment in job.segments],
+        "object": job.object,
+        "owner": job.owner,
+        "metadata": dict(job.metadata),
+        "raw": job.raw,
+    }
+
+
+def job_from_json(message: Message) -> Job:
+    return Job(
+        upload_id=message["upload_id"],
+        segments=[Segment(*segment) for segment in message["segments"]],
+        object=message["object"],
+        owner=message["owner"],
+        metadata=message["metadata"],
+        raw=message["raw"],
+    )
+
+
+def manifest_to_json(manifest: Manifest) -> Message:
+    digests = {"blake3": manifest.blake3, "sha256": manifest.sha256}
+    return {
+        **asdict(manifest),
+        "name": manifest.name.hex(),
+        **{name: None if digest is None else digest.hex() for name, digest in digests.items()},
+    }
+
+
+def manifest_from_json(message: Message) -> Manifest:
+    digests = {name: None if message[name] is None else bytes.fromhex(message[name]) for name in ("blake3", "sha256")}
+    return Manifest(**{**message, "name": bytes.fromhex(message["name"]), **digests})
+
+
+def finished_to_json(finished: Finished) -> Message:
+    ingested = {**asdict(finished.ingested), "manifest": manifest_to_json(finished.ingested.manifest)}
+    return {"number": finished.number, "ingested": ingested}
+
+
+def finished_from_json(message: Message) -> Finished:
+    ingested = {**message["ingested"], "manifest": manifest_from_json(message["ingested"]["manifest"])}
+    return Finished(message["number"], Ingested(**ingested))
+
+
+def error_to_json(error: BaseException) -> Message:
+    """For those that `Engine` and the repository raise; any other is a `StorageFailure` there."""
+    if isinstance(error, ChunkDamaged):
+        return {"kind": "ChunkDamaged", "message": error.what, "name": error.name.hex()}
+    for kind in type(error).__mro__:
+        if kind.__name__ in _KINDS:
+            return {"kind": kind.__name__, "message": str(error)}
+    return {"kind": "StorageFailure", "message": f"{type(error).__name__}: {error}"}
+
+
+def error_from_json(message: Message) -> Exception:
+    if message["kind"] == "ChunkDamaged":
+        return ChunkDamaged(bytes.fromhex(message["name"]), message["message"])
+    return _KINDS[message["kind"]](message["message"])
