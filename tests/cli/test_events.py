@@ -18,7 +18,7 @@ import pytest
 from tusd_py.cli.events import main
 from tusd_py.outbox.sqlite import SqliteOutbox
 from tusd_py.ports.events import EventState, StoredEvent
-from tusd_py.protocol.hooks import HookType
+from tusd_py.protocol.hooks import EVENTS, HookType
 from tusd_py.testing.outbox_suite import event, tried
 
 CREATE, FINISH = HookType.POST_CREATE, HookType.POST_FINISH
@@ -82,6 +82,13 @@ async def due(outbox: SqliteOutbox) -> list[StoredEvent]:
 
 
 # list
+
+
+async def test_every_type_of_event_can_be_asked_for(outbox: SqliteOutbox, command: Command) -> None:
+    for kind in sorted(EVENTS):
+        await outbox.confirm(event(f"u-{kind}", kind), ["hooks"])
+    for kind in sorted(EVENTS):
+        assert [(one["upload"], one["type"]) for one in listed(command, f"--type={kind}")] == [(f"u-{kind}", kind)]
 
 
 async def test_all_are_listed(outbox: SqliteOutbox, command: Command) -> None:

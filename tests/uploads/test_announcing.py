@@ -271,6 +271,15 @@ async def test_killed_during_a_termination(told: Told, gone: bool) -> None:
     assert await told.names() == (["post-terminate:id9:2"] if gone else []) and await told.prepared() == []
 
 
+async def test_what_nobody_prepares_is_left_alone_and_spoils_nothing(told: Told) -> None:
+    upload = await told.world.put("id9", b"ab")
+    await told.outbox.prepare([HookEvent(type=HookType.POST_INGEST, upload=upload)], ["hooks"])
+    await told.announcer().before_bytes(upload, NO_CALL)
+    await crashed(told)
+    assert await told.names() == ["post-finish:id9:2"]
+    assert await told.prepared() == ["post-ingest"]
+
+
 async def test_a_finish_that_nobody_confirmed_comes_before_the_termination(told: Told) -> None:
     upload = await told.world.put("id9", b"ab")
     await told.announcer().before_bytes(upload, NO_CALL)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import random
 import re
+from collections.abc import Sequence
 
 import pytest
 
-from tusd_py.ports.datastore import DataStore
+from tusd_py.ports.datastore import Content, DataStore
 from tusd_py.ports.failures import StorageFailure, UploadExists, UploadNotFound
 from tusd_py.protocol.upload import Upload
 
@@ -16,6 +19,32 @@ __all__ = ["DataStoreSuite"]
 
 LARGE = 3 * 1024 * 1024 + 7
 """More bytes than any adapter should keep in memory for a writer, and no power of two."""
+
+
+TEXT = b"".join(b"line %d of a text that can be compressed\n" % number for number in range(60_000))
+CONTENTS = {"nothing": b"", "a byte": b"x", "text": TEXT, "noise": random.Random(2026).randbytes(LARGE)}
+
+ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
+"""The digests that a store may know, by their names for RFC 9530, as `hashlib` knows them."""
+
+
+async def read_on(content: Content, step: int) -> bytes:
+    """All of it, as downloads read it."""
+    found = []
+    offset = 0
+    while piece := await content.read(offset, step):
+        assert len(piece) <= step
+        found.append(piece)
+        offset += len(piece)
+    return b"".join(found)
+
+
+def decoded(coding: str, data: bytes) -> bytes:
+    """What any client makes of it, piece by piece, frame by frame."""
+    assert coding == "zstd", f"this suite can't decode {coding}"
+    import zstandard
+
+    return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
 
 
 class DataStoreSuite:
@@ -47,9 +76,22 @@ class DataStoreSuite:
     async def read(self, store: DataStore, upload: Upload) -> bytes:
         content = await store.open_content(upload)
         try:
-            return await content.read(0, content.size + 1)
+            return await read_on(content, content.size + 1)
         finally:
             await content.close()
+
+    async def finish(self, store: DataStore, upload: Upload) -> Upload:
+        """The record of an upload that has all its bytes, once the store has done with it whatever it does with such uploads.
+        Override it for a store that does anything."""
+        return upload.evolve(length=upload.offset)
+
+    async def put_together(
+        self, store: DataStore, final: Upload, partials: Sequence[Upload], *, durable: bool = True
+    ) -> Upload:
+        """The record of a final that holds the bytes of `partials`."""
+        storage = await store.concatenate(final, partials, durable=durable)
+        size = sum(partial.offset for partial in partials)
+        return final.evolve(length=size, offset=size, storage=final.storage if storage is None else storage)
 
     # create
 
@@ -220,6 +262,63 @@ class DataStoreSuite:
         assert content.modified > 0
         await content.close()
 
+    # Content of a finished upload, and what a store may know of it
+
+    @pytest.mark.parametrize("data", CONTENTS.values(), ids=CONTENTS)
+    async def test_a_finished_upload_is_read_in_pieces_of_any_size(self, store: DataStore, data: bytes) -> None:
+        content = await store.open_content(await self.finish(store, await self.make(store, "finished", data)))
+        assert content.size == len(data)
+        for step in (1 << 20, 65_537):
+            assert await read_on(content, step) == data
+        assert await content.read(content.size, 1) == b""
+        await content.close()
+
+    @pytest.mark.parametrize("data", CONTENTS.values(), ids=CONTENTS)
+    async def test_digests_are_of_all_the_bytes(self, store: DataStore, data: bytes) -> None:
+        content = await store.open_content(await self.finish(store, await self.make(store, "digested", data)))
+        digests = dict(content.digests)
+        await content.close()
+        assert digests == {name: hashlib.new(ALGORITHMS[name], data).digest() for name in digests}
+
+    @pytest.mark.parametrize("data", CONTENTS.values(), ids=CONTENTS)
+    async def test_encodings_are_the_same_bytes(self, store: DataStore, data: bytes) -> None:
+        content = await store.open_content(await self.finish(store, await self.make(store, "encoded", data)))
+        for coding, form in content.encodings.items():
+            assert form.size < content.size, "else it is of no use"
+            assert form.version != content.version
+            assert re.fullmatch(r"[A-Za-z0-9-]+", form.version)
+            for step in (1 << 20, 65_537):
+                encoded = await read_on(form, step)
+                assert len(encoded) == form.size and decoded(coding, encoded) == data
+            if (extents := form.extents(0, form.size)) is not None:
+                assert b"".join(os.pread(fd, count, offset) for fd, offset, count in extents) == encoded
+            assert not form.encodings
+        await content.close()
+
+    async def test_a_name_by_content_is_the_same_for_the_same_bytes_alone(self, store: DataStore) -> None:
+        names: dict[str, list[str]] = {}
+        for upload_id, data in (("one", TEXT), ("two", TEXT), ("three", TEXT[:-1]), ("four", b"")):
+            upload = await self.finish(store, await self.make(store, upload_id, data))
+            content = await store.open_content(upload)
+            if not content.is_named_by_content:
+                await content.close()
+                return
+            names[upload_id] = [content.version, *(form.version for form in content.encodings.values())]
+            await content.close()
+        assert names["one"] == names["two"]
+        assert len({version for each in ("one", "three", "four") for version in names[each]}) == sum(
+            len(names[each]) for each in ("one", "three", "four")
+        )
+
+    async def test_finished_content_outlives_removal(self, store: DataStore) -> None:
+        upload = await self.finish(store, await self.make(store, "removed-while-served", TEXT))
+        content = await store.open_content(upload)
+        await store.remove(upload)
+        assert await read_on(content, 65_537) == TEXT
+        with pytest.raises(UploadNotFound):
+            await store.open_content(upload)
+        await content.close()
+
     async def test_nothing_can_be_read_from_nothing(self, store: DataStore) -> None:
         with pytest.raises(UploadNotFound):
             await store.open_content(Upload(id="never", length=1))
@@ -231,13 +330,12 @@ class DataStoreSuite:
         sizes = (5, 0, LARGE, 1)
         parts = [await self.make(store, f"part{number}", bytes([number]) * size) for number, size in enumerate(sizes)]
         final = await self.make(store, "final")
-        await store.concatenate(final, [parts[2], parts[0], parts[1], parts[3], parts[0]], durable=durable)
+        final = await self.put_together(store, final, [parts[2], parts[0], parts[1], parts[3], parts[0]], durable=durable)
         assert await self.read(store, final) == b"\2" * LARGE + b"\0" * 5 + b"\3" + b"\0" * 5
         assert await self.read(store, parts[0]) == b"\0" * 5
 
     async def test_a_final_of_nothing_is_empty(self, store: DataStore) -> None:
-        final = await self.make(store, "final")
-        await store.concatenate(final, [])
+        final = await self.put_together(store, await self.make(store, "final"), [])
         assert await self.read(store, final) == b""
 
     async def test_a_missing_partial_leaves_the_final_as_it_was(self, store: DataStore) -> None:
@@ -254,9 +352,19 @@ class DataStoreSuite:
 
     async def test_concatenating_again_gives_the_same(self, store: DataStore) -> None:
         part, final = await self.make(store, "part", b"bytes"), await self.make(store, "final")
-        await store.concatenate(final, [part, part])
-        await store.concatenate(final, [part, part])
+        await self.put_together(store, final, [part, part])
+        final = await self.put_together(store, final, [part, part])  # nobody got to write down what came of it
         assert await self.read(store, final) == b"bytesbytes"
+
+    async def test_a_final_of_finished_partials(self, store: DataStore) -> None:
+        pieces = (TEXT, b"", b"bytes", TEXT)
+        parts = [await self.finish(store, await self.make(store, f"part{n}", data)) for n, data in enumerate(pieces)]
+        final = await self.put_together(store, await self.make(store, "final"), parts)
+        assert await self.read(store, final) == b"".join(pieces)
+        assert await self.read(store, await self.finish(store, final)) == b"".join(pieces)
+        for part in parts:
+            await store.remove(part)
+        assert await self.read(store, final) == b"".join(pieces), "it holds bytes of its own"
 
     # remove
 

@@ -122,7 +122,7 @@ class Announcer:
         async for stored in self._outbox.prepared(before):
             event = stored.event
             found = await find(event.upload.id)
-            verdict = _VERDICTS[event.type](found, stored.created_at < before - CREATION_TIME)
+            verdict = _VERDICTS.get(event.type, _unknown)(found, stored.created_at < before - CREATION_TIME)
             if verdict is Verdict.TRUE:
                 upload = found.upload or event.upload
                 await self._confirm(event.type, upload, NO_CALL, only_prepared=True)
@@ -218,6 +218,11 @@ def _terminated(found: Found, _: bool) -> Verdict:
     if found.busy:
         return Verdict.OPEN
     return Verdict.TRUE if found.upload is None else Verdict.FALSE
+
+
+def _unknown(_: Found, __: bool) -> Verdict:
+    """Nobody prepares such events: a later version may have, and what came of it is for that to say."""
+    return Verdict.OPEN
 
 
 _VERDICTS: dict[HookType, Callable[[Found, bool], Verdict]] = {
