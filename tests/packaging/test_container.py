@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,16 +71,24 @@ def test_no_registry_is_named() -> None:
     assert all(re.fullmatch(r"python:\$\{PYTHON\}( AS build)?", image) for image in instructions("FROM"))
 
 
+def copied() -> list[str]:
+    """What the image takes from the repository."""
+    lines = [shlex.split(line) for line in instructions("COPY") if "--from" not in line]
+    return [source for words in lines for source in [word for word in words if not word.startswith("--")][:-1]]
+
+
 def test_what_is_copied_exists() -> None:
     root = DEPLOY.parents[1]
-    sources = [
-        source
-        for line in instructions("COPY")
-        if "--from" not in line
-        for source in [word for word in shlex.split(line) if not word.startswith("--")][:-1]
-    ]
+    sources = copied()
     assert len(sources) >= 5 and all((root / source).exists() for source in sources)
     assert os.access(ENTRYPOINT, os.X_OK)
+
+
+def test_everything_that_the_wheel_is_made_of_is_copied() -> None:
+    project = tomllib.loads((DEPLOY.parents[1] / "pyproject.toml").read_text())
+    needed = [*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], project["project"]["readme"], "LICENSE"]
+    sources = copied()
+    assert not [path for path in needed if not any(path == source or path.startswith(f"{source}/") for source in sources)]
 
 
 # The entry point, run
