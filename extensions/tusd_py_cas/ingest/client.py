@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.ingest.child import Child
-from tusd_py_cas.ingest.jobs import Finished, Job
-from tusd_py_cas.ingest.messages import Message, finished_from_json, job_to_json
+from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
+from tusd_py_cas.ingest.messages import (
+    Message,
+    finished_from_json,
+    ingested_from_json,
+    job_to_json,
+    segments_to_json,
+)
 from tusd_py_cas.model import Manifest
 
 __all__ = ["JOBS", "IngestProcess"]
@@ -59,6 +65,10 @@ class IngestProcess:
     async def ingest(self, job: Job) -> Finished:
         """Store a content and make it a version; durable on return."""
         return finished_from_json(await self._ask("ingest", **job_to_json(job)))
+
+    async def take(self, segments: Sequence[Segment]) -> Ingested:
+        """Store a content; durable on return, but collected after the grace period if nobody makes it a version."""
+        return ingested_from_json(await self._ask("take", segments=segments_to_json(segments)))
 
     async def digest(self, manifest: Manifest) -> tuple[bytes, bytes]:
         """BLAKE3 and SHA-256 of a composed content, read from its chunks and noted in the index (`Index.set_digests`)."""

@@ -54,13 +54,13 @@ class Engine:
         storing = Storing(repository, level, self._processor, threads)
         self._shared = Shared(repository, buffers, storing, self._pool, self._processor)
 
-    def ingest(self, segments: Sequence[Segment]) -> Ingested:
-        """Store the content that the segments make up. Durable on return, but a collector may take it if no version comes."""
-        return self._again_and_again(lambda first: self._take(segments, never, first))
+    def ingest(self, segments: Sequence[Segment], is_cancelled: IsCancelled = never) -> Ingested:
+        """Store the content that the segments make up. Durable on return, but a collector may take it if no version comes.
+        `is_cancelled` is asked now and then; where it says so, `Cancelled` is raised."""
+        return self._again_and_again(lambda first: self._take(segments, is_cancelled, first))
 
     def complete(self, job: Job, is_cancelled: IsCancelled = never) -> Finished:
-        """Store a content and make it a version. The same job again makes no other version. `is_cancelled` is asked now and
-        then; where it says so, `Cancelled` is raised."""
+        """Store a content and make it a version. The same job again makes no other version. `is_cancelled` as with `ingest`."""
         return self._again_and_again(lambda first: self._complete(job, is_cancelled, first))
 
     def digest(self, manifest: Manifest, is_cancelled: IsCancelled = never) -> tuple[bytes, bytes]:

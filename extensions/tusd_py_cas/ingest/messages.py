@@ -11,6 +11,7 @@ nothing is checked here. Names and digests are hexadecimal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,10 +25,14 @@ __all__ = [
     "error_to_json",
     "finished_from_json",
     "finished_to_json",
+    "ingested_from_json",
+    "ingested_to_json",
     "job_from_json",
     "job_to_json",
     "manifest_from_json",
     "manifest_to_json",
+    "segments_from_json",
+    "segments_to_json",
 ]
 
 Message = dict[str, Any]
@@ -40,7 +45,7 @@ _KINDS: dict[str, type[Exception]] = {
 def job_to_json(job: Job) -> Message:
     return {
         "upload_id": job.upload_id,
-        "segments": [[segment.path, segment.offset, segment.size] for segment in job.segments],
+        "segments": segments_to_json(job.segments),
         "object": job.object,
         "owner": job.owner,
         "metadata": dict(job.metadata),
@@ -51,12 +56,20 @@ def job_to_json(job: Job) -> Message:
 def job_from_json(message: Message) -> Job:
     return Job(
         upload_id=message["upload_id"],
-        segments=[Segment(*segment) for segment in message["segments"]],
+        segments=segments_from_json(message["segments"]),
         object=message["object"],
         owner=message["owner"],
         metadata=message["metadata"],
         raw=message["raw"],
     )
+
+
+def segments_to_json(segments: Sequence[Segment]) -> list[list[Any]]:
+    return [[segment.path, segment.offset, segment.size] for segment in segments]
+
+
+def segments_from_json(segments: Sequence[Sequence[Any]]) -> list[Segment]:
+    return [Segment(*segment) for segment in segments]
 
 
 def manifest_to_json(manifest: Manifest) -> Message:
@@ -74,13 +87,19 @@ def manifest_from_json(message: Message) -> Manifest:
 
 
 def finished_to_json(finished: Finished) -> Message:
-    ingested = {**asdict(finished.ingested), "manifest": manifest_to_json(finished.ingested.manifest)}
-    return {"number": finished.number, "ingested": ingested}
+    return {"number": finished.number, "ingested": ingested_to_json(finished.ingested)}
 
 
 def finished_from_json(message: Message) -> Finished:
-    ingested = {**message["ingested"], "manifest": manifest_from_json(message["ingested"]["manifest"])}
-    return Finished(message["number"], Ingested(**ingested))
+    return Finished(message["number"], ingested_from_json(message["ingested"]))
+
+
+def ingested_to_json(ingested: Ingested) -> Message:
+    return {**asdict(ingested), "manifest": manifest_to_json(ingested.manifest)}
+
+
+def ingested_from_json(message: Message) -> Ingested:
+    return Ingested(**{**message, "manifest": manifest_from_json(message["manifest"])})
 
 
 def error_to_json(error: BaseException) -> Message:

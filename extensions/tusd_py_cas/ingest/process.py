@@ -21,7 +21,14 @@ from threading import Event, Lock
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.ingest.engine import Cancelled, Engine
-from tusd_py_cas.ingest.messages import Message, error_to_json, finished_to_json, job_from_json
+from tusd_py_cas.ingest.messages import (
+    Message,
+    error_to_json,
+    finished_to_json,
+    ingested_to_json,
+    job_from_json,
+    segments_from_json,
+)
 from tusd_py_cas.ingest.priority import ignore_signals, yield_to_others
 from tusd_py_cas.keeping.collecting import collect
 from tusd_py_cas.model import RepositoryError
@@ -70,6 +77,8 @@ class Desk:
         match message["op"]:
             case "ingest":
                 return finished_to_json(self._engine.complete(job_from_json(message), cancelled.is_set))
+            case "take":
+                return ingested_to_json(self._engine.ingest(segments_from_json(message["segments"]), cancelled.is_set))
             case "digest":
                 return self._digest(bytes.fromhex(message["name"]), cancelled.is_set)
             case "collect":
