@@ -1,9 +1,10 @@
 """What the repository asks of its index: which chunks there are, and what contents are made of. SQLite's is `sqlite_index`;
 another database can take its place.
 
-Every method is one transaction, durable on return where it writes, and may be called by several threads and processes at
-once. All block. Failures are `tusd_py.ports.failures`' `StorageFailure` and `OutOfSpace` (then nothing has changed) and
-`IndexDamaged`. Times are seconds since the epoch.
+Every method is one transaction (those that iterate, and the first two steps of the collector, are several short ones), durable
+on return where it writes, and may be called by several threads and processes at once. All block. Failures are
+`tusd_py.ports.failures`' `StorageFailure` and `OutOfSpace` (then nothing has changed) and `IndexDamaged`. Times are seconds
+since the epoch.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tusd_py_cas.model import ChunkRef, Manifest, Piece, State, StoredChunk, Version
+from tusd_py_cas.model import ChunkRef, Codec, Manifest, Piece, State, StoredChunk, Version
 
-__all__ = ["Index", "Swept", "Totals"]
+__all__ = ["Index", "Swept", "Totals", "Unused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,16 @@ class Swept:
 
     manifests: int = 0
     leaves: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """What a collector would take: `stored` are the bytes on disk of the chunks."""
+
+    manifests: int = 0
+    leaves: int = 0
+    chunks: int = 0
+    stored: int = 0
 
 
 class Index(Protocol):
@@ -78,14 +89,14 @@ class Index(Protocol):
         may miss some where there are many. Raises `IndexDamaged`."""
 
     def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
-        """What the bytes of a composed manifest have been found to have."""
+        """What the bytes of a composed manifest have been found to have. Raises `RepositoryError` where it is gone."""
 
     def pieces(self, manifest: Manifest, start: int = 0, end: int | None = None) -> Iterator[Piece]:
         """The chunks that have bytes of [start, end), in order; they may begin before and end behind. DAMAGED ones are among
         them. Reads but the leaves concerned. Raises `IndexDamaged`, `RepositoryError` where the manifest is gone."""
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether all its chunks are LIVE. Linear in their number."""
+        """Whether all its chunks are LIVE. Linear in their number. Raises `RepositoryError` where the manifest is gone."""
 
     # Objects and versions
 
@@ -121,24 +132,33 @@ class Index(Protocol):
 
     # Keeping house
 
-    def sweep(self, before: float, limit: int = 1000) -> Swept:
-        """Drop manifests from before then that no version has, and leaves from before then that no manifest has; at most
-        `limit` of each."""
+    # What nothing refers to counts as used until whoever last had it has let go of it, or has asked for it: `before` is the
+    # time since when it must not have been used.
 
-    def condemn(self, before: float, limit: int = 1000) -> Sequence[StoredChunk]:
-        """CONDEMN chunks that no leaf has and that have not changed since `before`; returns all that are condemned, up to
-        `limit`. Durable on return: only then may files go."""
+    def sweep(self, before: float) -> Swept:
+        """Drop manifests that no version has, and leaves that no manifest has. Their leaves and chunks were used as long."""
+
+    def condemn(self, before: float) -> int:
+        """CONDEMN chunks that no leaf has and that have not changed either; returns how many. Durable on return: only then may
+        files go."""
+
+    def condemned(self, limit: int = 1000) -> Sequence[StoredChunk]:
+        """Chunks that are CONDEMNED."""
 
     def bury(self, chunks: Sequence[StoredChunk], remove: Callable[[StoredChunk], None]) -> int:
         """Drop those that are still CONDEMNED and that no leaf has; `remove` is called for each inside the transaction, while
         nobody can add chunks. Returns how many. What `remove` raises undoes the transaction."""
 
-    def without_row(self, names: Sequence[bytes], remove: Callable[[bytes], None]) -> int:
-        """Call `remove` for each name that no row in any state has, while nobody can add chunks. Returns how many."""
+    def without_row(self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None]) -> int:
+        """Call `remove` for each form of a chunk that no row in any state has, while nobody can add chunks. Returns how many. A
+        chunk that was stored again with another codec has left its old form behind."""
+
+    def unused(self, before: float) -> Unused:
+        """What `sweep`, `condemn` and `bury` would come to."""
 
     def check(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
         """Everything that is wrong with the index, a sentence each: the database's own integrity, every seal, every reference.
-        `progress` is told of rows looked at."""
+        `progress` is told how many more rows have been looked at."""
 
     def totals(self) -> Totals:
         """For statistics; linear in the number of chunks."""

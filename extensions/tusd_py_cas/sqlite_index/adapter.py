@@ -1,0 +1,242 @@
+"""The port `Index` on SQLite: which statements make up which transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Self
+
+from tusd_py_cas.index import Swept, Totals, Unused
+from tusd_py_cas.model import LEAF, ChunkRef, Codec, Manifest, Piece, RepositoryError, State, StoredChunk, Version
+from tusd_py_cas.sqlite_index import chunks as chunk_rows
+from tusd_py_cas.sqlite_index import figures, housekeeping
+from tusd_py_cas.sqlite_index import leaves as leaf_rows
+from tusd_py_cas.sqlite_index import manifests as manifest_rows
+from tusd_py_cas.sqlite_index import objects as object_rows
+from tusd_py_cas.sqlite_index.checking import check
+from tusd_py_cas.sqlite_index.connections import Connections
+from tusd_py_cas.sqlite_index.recent import Recent
+
+__all__ = ["SqliteIndex"]
+
+_LEAVES_KEPT = 64 * LEAF
+"""Chunks in leaves that are kept in memory: some 10 MiB."""
+
+_NODES_KEPT = 64 * 1024
+"""Leaves in manifests that are kept in memory: some 10 MiB."""
+
+_VERSIONS_AT_ONCE = 500
+_UNUSED_AT_ONCE = 1000
+_MANIFESTS_AT_ONCE = 50
+_LEAVES_AT_ONCE = 4
+"""Rows that the collector reads, and drops, in one transaction. A leaf takes some 10 ms, and others who write have to wait."""
+
+
+class SqliteIndex:
+    """See `Index`. What `exists` and `remove` are called for happens inside a transaction: they must not ask the index."""
+
+    def __init__(self, connections: Connections, clock: Callable[[], float]) -> None:
+        self._connections, self._clock = connections, clock
+        self._leaves: leaf_rows.Leaves = Recent(_LEAVES_KEPT)
+        self._contents: manifest_rows.Contents = Recent(_NODES_KEPT)
+
+    def __repr__(self) -> str:
+        return f"<SqliteIndex {self._connections.path!r}>"
+
+    @classmethod
+    def open(
+        cls, path: str, *, repository_id: str, create: bool, durable: bool, clock: Callable[[], float] = time.time
+    ) -> Self:
+        """The index in the file `path`. With `create`, one that is missing or empty is made, by one of those who want to at
+        once. Without `durable` a power cut may lose the last transactions.
+
+        Raises `RepositoryError` where there is none, or it is another repository's or of another format; `IndexDamaged`,
+        `StorageFailure`.
+        """
+        connections = Connections(path, durable=durable)
+        connections.open(repository_id, create=create)
+        return cls(connections, clock)
+
+    # Chunks
+
+    def find_chunks(self, names: Sequence[bytes]) -> Mapping[bytes, StoredChunk]:
+        with self._connections.reading("looking for chunks") as connection:
+            return chunk_rows.find_chunks(connection, names)
+
+    def add_chunks(self, chunks: Sequence[StoredChunk], exists: Callable[[StoredChunk], bool]) -> Sequence[StoredChunk]:
+        with self._connections.writing("adding chunks") as connection:
+            return chunk_rows.add_chunks(connection, chunks, exists, self._clock())
+
+    def mark_damaged(self, names: Sequence[bytes]) -> None:
+        with self._connections.writing("marking chunks as damaged") as connection:
+            chunk_rows.mark_damaged(connection, names, self._clock())
+
+    def all_chunks(self, after: bytes = b"", limit: int = 1000) -> Sequence[tuple[StoredChunk, State]]:
+        with self._connections.reading("listing chunks") as connection:
+            return chunk_rows.all_chunks(connection, after, limit)
+
+    # Contents
+
+    def add_leaf(self, chunks: Sequence[ChunkRef]) -> int:
+        with self._connections.writing("adding a leaf") as connection:
+            return leaf_rows.add_leaf(connection, chunks, self._clock())
+
+    def add_manifest(self, *, size: int, blake3: bytes, sha256: bytes, leaves: Sequence[int]) -> Manifest:
+        with self._connections.writing("adding a content") as connection:
+            return manifest_rows.add_manifest(
+                connection, self._contents, size=size, blake3=blake3, sha256=sha256, leaves=leaves, now=self._clock()
+            )
+
+    def compose(self, manifests: Sequence[Manifest]) -> Manifest:
+        with self._connections.writing("putting contents together") as connection:
+            return manifest_rows.compose(connection, self._contents, manifests, self._clock())
+
+    def find_manifest(self, name: bytes) -> Manifest | None:
+        with self._connections.reading("looking for a content") as connection:
+            return manifest_rows.find_manifest(connection, self._contents, name)
+
+    def find_content_starting_with(self, name: bytes, size: int) -> Manifest | None:
+        with self._connections.reading("looking for a content") as connection:
+            return manifest_rows.find_starting_with(connection, self._contents, name, size)
+
+    def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
+        with self._connections.writing("noting digests") as connection:
+            manifest_rows.set_digests(connection, self._contents, manifest, blake3=blake3, sha256=sha256)
+
+    def pieces(self, manifest: Manifest, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+        if start < 0:
+            raise ValueError(f"a content has no byte {start}")
+        return self._pieces(manifest, start, manifest.size if end is None else min(end, manifest.size))
+
+    def _pieces(self, manifest: Manifest, start: int, end: int) -> Iterator[Piece]:
+        while start < end:
+            with self._connections.reading("reading a content") as connection:
+                found = manifest_rows.pieces(connection, self._contents, self._leaves, manifest, start, end)
+            yield from found
+            start = found[-1].start + found[-1].chunk.size
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        with self._connections.reading("looking through a content") as connection:
+            return manifest_rows.is_whole(connection, self._contents, manifest)
+
+    # Objects and versions
+
+    def add_version(
+        self,
+        *,
+        upload_id: str,
+        object: str,
+        owner: str | None,
+        manifest: Manifest,
+        metadata: Mapping[str, str],
+        raw: bool,
+        at: float,
+    ) -> Version:
+        with self._connections.writing("adding a version") as connection:
+            return object_rows.add_version(
+                connection,
+                self._contents,
+                upload_id=upload_id,
+                object=object,
+                owner=owner,
+                manifest=manifest,
+                metadata=metadata,
+                raw=raw,
+                at=at,
+                now=self._clock(),
+            )
+
+    def find_version(self, upload_id: str) -> Version | None:
+        with self._connections.reading("looking for a version") as connection:
+            return object_rows.find_version(connection, self._contents, upload_id)
+
+    def drop_version(self, upload_id: str) -> bool:
+        with self._connections.writing("dropping a version") as connection:
+            return object_rows.drop_version(connection, upload_id, self._clock())
+
+    def clear_raw(self, upload_id: str) -> None:
+        with self._connections.writing("noting that a file is gone") as connection:
+            connection.execute("UPDATE versions SET raw = 0 WHERE upload = ? AND raw", (upload_id,))
+
+    def with_raw(self, after: str = "", limit: int = 1000) -> Sequence[str]:
+        with self._connections.reading("looking for files of uploads") as connection:
+            rows = connection.execute(
+                "SELECT upload FROM versions WHERE raw AND upload > ? ORDER BY upload LIMIT ?", (after, limit)
+            )
+            return [upload_id for (upload_id,) in rows]
+
+    def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version]:
+        after: object_rows.Key | None = None
+        while True:
+            with self._connections.reading("listing versions") as connection:
+                found = object_rows.versions(connection, self._contents, object, owner, after, _VERSIONS_AT_ONCE)
+            yield from (version for _, version in found)
+            if len(found) < _VERSIONS_AT_ONCE:
+                return
+            after = found[-1][0]
+
+    # Keeping house
+
+    def sweep(self, before: float) -> Swept:
+        return Swept(
+            self._drop(housekeeping.unused_manifests, housekeeping.drop_manifest, before, _MANIFESTS_AT_ONCE),
+            self._drop(housekeeping.unused_leaves, housekeeping.drop_leaf, before, _LEAVES_AT_ONCE),
+        )
+
+    def _drop(self, find: housekeeping.Find, drop: housekeeping.Drop, before: float, at_once: int) -> int:
+        dropped = 0
+        for ids in self._unused(find, before):
+            for first in range(0, len(ids), at_once):
+                with self._connections.writing("dropping contents") as connection:
+                    dropped += sum(drop(connection, id, before) for id in ids[first : first + at_once])
+        return dropped
+
+    def _unused(self, find: housekeeping.Find, before: float) -> Iterator[list[int]]:
+        after = 0
+        while True:
+            with self._connections.reading("looking for what is not used") as connection:
+                ids = find(connection, before, after, _UNUSED_AT_ONCE)
+            if not ids:
+                return
+            yield ids
+            after = ids[-1]
+
+    def condemn(self, before: float) -> int:
+        condemned = 0
+        for ids in self._unused(housekeeping.unused_chunks, before):
+            with self._connections.writing("condemning chunks") as connection:
+                condemned += housekeeping.condemn(connection, ids, before)
+        return condemned
+
+    def condemned(self, limit: int = 1000) -> Sequence[StoredChunk]:
+        with self._connections.reading("looking for condemned chunks") as connection:
+            return housekeeping.condemned(connection, limit)
+
+    def bury(self, chunks: Sequence[StoredChunk], remove: Callable[[StoredChunk], None]) -> int:
+        with self._connections.writing("removing chunks") as connection:
+            return housekeeping.bury(connection, chunks, remove)
+
+    def without_row(self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None]) -> int:
+        with self._connections.writing("removing files of no chunk") as connection:
+            return housekeeping.without_row(connection, files, remove)
+
+    def unused(self, before: float) -> Unused:
+        with self._connections.reading("looking for what is not used") as connection:
+            return housekeeping.unused(connection, before)
+
+    def check(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
+        try:
+            yield from check(self._connections, progress or (lambda rows: None))
+        except RepositoryError as damage:
+            yield str(damage)
+
+    def totals(self) -> Totals:
+        with self._connections.reading("adding up") as connection:
+            return figures.totals(connection)
+
+    def chunk_sizes(self) -> Mapping[int, int]:
+        with self._connections.reading("adding up") as connection:
+            return figures.chunk_sizes(connection)
+
+    def close(self) -> None:
+        self._connections.close()

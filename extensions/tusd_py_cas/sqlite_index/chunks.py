@@ -1,0 +1,72 @@
+"""The table of chunks. Functions that work inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from tusd_py_cas.model import IndexDamaged, State, StoredChunk
+from tusd_py_cas.sqlite_index.rows import CHUNK, join_names, state_of, stored_chunk
+
+__all__ = ["NAMES", "add_chunks", "all_chunks", "find_chunks", "mark_damaged"]
+
+NAMES = """
+    WITH RECURSIVE
+        positions (position) AS (SELECT 0 WHERE :count > 0
+                                 UNION ALL SELECT position + 1 FROM positions WHERE position + 1 < :count),
+        names (position, name) AS (SELECT position, substr(:names, 32 * position + 1, 32) FROM positions)
+"""
+"""A table of names, given as one value: `:count` of them joined in `:names`. Faster than a list of parameters, which may only be
+so long, and by far faster than a query for each."""
+
+
+def find_chunks(connection: sqlite3.Connection, names: Sequence[bytes]) -> dict[bytes, StoredChunk]:
+    rows = connection.execute(
+        f"{NAMES} SELECT {CHUNK} FROM names CROSS JOIN chunks AS c ON c.name = names.name WHERE c.state = {State.LIVE:d}",
+        {"names": join_names(names), "count": len(names)},
+    )
+    return {row[0]: stored_chunk(*row) for row in rows}
+
+
+def add_chunks(
+    connection: sqlite3.Connection, chunks: Sequence[StoredChunk], exists: Callable[[StoredChunk], bool], now: float
+) -> list[StoredChunk]:
+    """The chunks that do not exist."""
+    known = connection.execute(
+        f"{NAMES} SELECT c.name, c.size, c.state FROM names CROSS JOIN chunks AS c ON c.name = names.name",
+        {"names": join_names([chunk.name for chunk in chunks]), "count": len(chunks)},
+    )
+    rows = {name: (size, state) for name, size, state in known}
+    missing, added = [], []
+    for chunk in chunks:
+        size, state = rows.get(chunk.name, (chunk.size, None))
+        if size != chunk.size:
+            raise IndexDamaged(f"chunk {chunk.name.hex()} has {size} bytes in the index, and {chunk.size} in fact")
+        if state == State.LIVE:
+            continue
+        if exists(chunk):
+            added.append((chunk.name, chunk.size, chunk.stored_size, chunk.codec.value, now))
+        else:
+            missing.append(chunk)
+    connection.executemany(
+        f"""INSERT INTO chunks (name, size, stored_size, codec, state, changed_at) VALUES (?, ?, ?, ?, {State.LIVE:d}, ?)
+            ON CONFLICT (name) DO UPDATE SET stored_size = excluded.stored_size, codec = excluded.codec,
+                state = excluded.state, changed_at = excluded.changed_at
+            WHERE state <> {State.LIVE:d}""",
+        added,
+    )
+    return missing
+
+
+def mark_damaged(connection: sqlite3.Connection, names: Sequence[bytes], now: float) -> None:
+    connection.executemany(
+        f"UPDATE chunks SET state = {State.DAMAGED:d}, changed_at = ? WHERE name = ? AND state = {State.LIVE:d}",
+        [(now, name) for name in names],
+    )
+
+
+def all_chunks(connection: sqlite3.Connection, after: bytes, limit: int) -> list[tuple[StoredChunk, State]]:
+    rows = connection.execute(
+        f"SELECT {CHUNK}, c.state FROM chunks AS c WHERE c.name > ? ORDER BY c.name LIMIT ?", (after, limit)
+    )
+    return [(stored_chunk(*row[:4]), state_of(row[4])) for row in rows]

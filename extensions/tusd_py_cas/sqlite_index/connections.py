@@ -1,0 +1,178 @@
+"""Connections to the index, and the transactions on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from tusd_py.ports.failures import StorageFailure
+from tusd_py_cas.layout import FILE_MODE, sync_directory
+from tusd_py_cas.model import RepositoryError
+from tusd_py_cas.os_errors import writing_failed
+from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, translate
+from tusd_py_cas.sqlite_index.schema import prepare
+
+__all__ = ["Connections"]
+
+_CACHE = 8 * 1024
+"""KiB of pages that a connection keeps: the names of a leaf's chunks are all over the index."""
+
+_IDLE = 4
+"""Connections that are kept for the next who need one."""
+
+_WAL_LIMIT = 64 << 20
+"""Bytes that the log keeps on disk after a burst."""
+
+_PAUSE = 0.01
+
+
+class Connections:
+    """A transaction has a connection for itself, so that any number of threads may have one each. Those who write wait for one
+    another, in this process and in others, for at most `BUSY_TIMEOUT` seconds each.
+
+    A connection on which SQLite has failed is not used again. Everything raises `StorageFailure` and `IndexDamaged`.
+    """
+
+    def __init__(self, path: str, *, durable: bool) -> None:
+        self.path = path
+        self._durable = durable
+        self._lock = threading.Lock()  # guards the two that follow
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        self._writing = threading.Lock()
+
+    def open(self, repository_id: str, *, create: bool) -> None:
+        """Look whether the index is this repository's, and with `create` make it if need be. Raises `RepositoryError` too."""
+        doing = "opening the index"
+        self._make_file(create)
+        connection = self._connect(doing)
+        try:
+            _use_wal(connection)
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+            prepare(connection, self.path, repository_id, create=create)
+        except sqlite3.Error as error:
+            _close(connection)
+            raise translate(error, self.path, doing) from error
+        except BaseException:
+            _close(connection)
+            raise
+        self._give_back(connection)
+
+    @contextlib.contextmanager
+    def reading(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """What is read in the block is of one moment. Nobody waits for it, nor it for others."""
+        with self._transaction("BEGIN", doing) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """All of the block or, when it raises, nothing; nobody else writes meanwhile. Durable on return."""
+        if not self._writing.acquire(timeout=BUSY_TIMEOUT):
+            raise StorageFailure(f"{doing}: another thread kept the index {self.path!r} for {BUSY_TIMEOUT:g} s")
+        try:
+            with self._transaction("BEGIN IMMEDIATE", doing) as connection:
+                yield connection
+        finally:
+            self._writing.release()
+
+    def close(self) -> None:
+        """Connections that are in use are closed at the end of their transaction. Idempotent."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            _close(connection)
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str, doing: str) -> Iterator[sqlite3.Connection]:
+        connection = self._take(doing)
+        try:
+            connection.execute(begin)
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _close(connection)  # which rolls back; a new one has no memory of what went wrong
+            raise translate(error, self.path, doing) from error
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        self._give_back(connection)
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            _close(connection)
+        else:
+            self._give_back(connection)
+
+    def _take(self, doing: str) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed:
+                raise StorageFailure(f"{doing}: the index {self.path!r} is closed")
+            if self._idle:
+                return self._idle.pop()
+        return self._connect(doing)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _IDLE:
+                self._idle.append(connection)
+                return
+        _close(connection)
+
+    def _connect(self, doing: str) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = sqlite3.connect(
+                f"file:{quote(os.fsencode(self.path))}?mode=rw",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,  # one thread at a time has it
+            )
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+            connection.execute("PRAGMA cell_size_check = ON")  # sees some damage that would else be read over
+        except sqlite3.Error as error:
+            if connection is not None:
+                _close(connection)
+            raise translate(error, self.path, doing) from error
+        return connection
+
+    def _make_file(self, create: bool) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        try:
+            os.close(os.open(self.path, flags, FILE_MODE))  # SQLite gives the files beside it the same mode
+            if create and self._durable:
+                sync_directory(os.path.dirname(self.path) or ".")
+        except FileNotFoundError as error:
+            raise RepositoryError(f"there is no index {self.path!r}: restore it from a backup") from error
+        except OSError as error:
+            raise writing_failed(error, f"opening the index {self.path!r}") from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log, or see that there is one. SQLite's own timeout does not cover this: where another process is
+    about to write to a database that has no such log yet, the switch fails at once."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):  # the log that it would have tidied up is found by the next who opens it
+        connection.close()
