@@ -13,7 +13,6 @@ from tusd_py.cli import main
 from tusd_py.cli.sources import find_upload_dir
 from tusd_py.cli.subcommands import SUBCOMMANDS, Subcommand, subcommands
 from tusd_py.cli.usage import usage
-from tusd_py.settings import SettingsError
 
 __all__ = ["install"]
 
@@ -123,6 +122,18 @@ def test_the_server_does_not_start_with_an_extension_that_cannot_be_used(
     assert capsys.readouterr() == ("", "tusd-py: the extension 'nothing' of a-c cannot be used: OSError: broken\n")
 
 
+@pytest.mark.parametrize("arguments", [["-help"], ["-port=x"], ["-version"], ["-port=1"], ["ech"]])
+def test_nor_with_one_that_takes_a_name_of_ours(
+    install: Install, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("a-b", "EXTENSION = Nothing(); EXTENSION.commands = {'sign': Command(module='a', help='.')}")
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    message = "the extension 'nothing' of a-b cannot be used: the server has a subcommand 'sign' too"
+    assert capsys.readouterr() == ("", f"tusd-py: {message}\n")
+
+
 def test_where_uploads_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same places in the same order as for the server."""
     monkeypatch.chdir(tmp_path)
@@ -141,12 +152,6 @@ def test_where_uploads_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_where_they_cannot_be(given: tuple[str | None, str | None]) -> None:
     with pytest.raises(ValueError, match=r"expected a path|cannot read the configuration file nowhere.toml"):
         find_upload_dir(*given)
-
-
-def test_an_extensions_may_not_take_the_name_of_one_of_the_servers(install: Install) -> None:
-    install("a-b", "EXTENSION = Nothing(); EXTENSION.commands = {'sign': Command(module='a', help='.')}")
-    with pytest.raises(SettingsError, match=r"'nothing' of a-b cannot be used: the server has a subcommand 'sign' too$"):
-        subcommands()
 
 
 def test_they_are_not_imported_for_the_server() -> None:

@@ -20,6 +20,7 @@ from tusd_py.cli.goregexp import GoRegexpError, compile_go
 from tusd_py.cli.sources import VersionRequested, load
 from tusd_py.cli.values import parse, parse_bool, parse_duration, parse_int, parse_octal, show, show_duration
 from tusd_py.infostore.info_format import build_info, parse_info
+from tusd_py.plugins import extension_settings
 from tusd_py.ports.failures import RecordDamaged
 from tusd_py.protocol.checksum import ALGORITHMS, Claim, build_checksum, parse_checksum
 from tusd_py.protocol.concat import parse_concat, partial_id
@@ -36,6 +37,8 @@ from tusd_py.settings import SettingsError, described
 from tusd_py.transport.framing import ChunkedFraming
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+EVERY_SETTING = described() + extension_settings()
 
 PROFILE = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -263,7 +266,7 @@ def test_go_values(text: str) -> None:
 @PROFILE
 @given(st.one_of(st.text(max_size=20), GO_VALUE))
 def test_settings_round_trip(text: str) -> None:
-    for setting in described():
+    for setting in EVERY_SETTING:
         try:
             value = parse(setting, text)
         except ValueError:
@@ -284,7 +287,7 @@ def test_go_regexps(pattern: str, text: str) -> None:
         compiled.search(text)
 
 
-FLAGS = [f"-{setting.flag}" for setting in described()]
+FLAGS = [f"-{setting.flag}" for setting in EVERY_SETTING]
 arguments = st.lists(
     st.one_of(
         st.sampled_from(
@@ -310,7 +313,7 @@ def test_command_lines(given_arguments: list[str]) -> None:
 
 
 names = st.one_of(
-    st.sampled_from([setting.variable for setting in described()]), st.text("ABC_=é", max_size=8).map("TUSD_PY_{}".format)
+    st.sampled_from([setting.variable for setting in EVERY_SETTING]), st.text("ABC_=é", max_size=8).map("TUSD_PY_{}".format)
 )
 
 
@@ -333,9 +336,10 @@ toml_values = st.one_of(
     *(st.sampled_from(["[]", "{}", "1979-05-27", "[1, 'a']", "''", "nan", "inf", "1e400"]), st.text(max_size=8)),
 )
 toml_lines = st.one_of(
-    st.builds("{} = {}".format, st.sampled_from([setting.flag for setting in described()]), toml_values),
+    st.builds("{} = {}".format, st.sampled_from([setting.flag for setting in EVERY_SETTING]), toml_values),
     st.builds("{} = {}".format, st.sampled_from(["s3-bucket", "expose-metrics", "hooks-dir", "x", '"a b"']), toml_values),
-    st.sampled_from(["[table]", "[[a]]", "# remark", "= 1", "port"]),
+    st.builds("{} = {}".format, st.sampled_from(["mode", "level", "chunk-size"]), toml_values),
+    st.sampled_from(["[table]", "[cas]", "[[cas]]", "[cas.level]", "[[a]]", "# remark", "= 1", "port"]),
     st.text(max_size=12),
 )
 

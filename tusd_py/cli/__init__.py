@@ -47,6 +47,7 @@ def _run_subcommand(name: str, arguments: list[str]) -> int:
 
 def _settings(arguments: Sequence[str]) -> Settings:
     try:
+        subcommands()  # an extension that can't be used is told whatever is asked for
         return load(arguments, os.environ)
     except HelpRequested:
         _finish(usage(), 0)
