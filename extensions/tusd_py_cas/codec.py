@@ -13,7 +13,7 @@ import zstandard
 
 from tusd_py_cas.model import Codec
 
-__all__ = ["DEFAULT_LEVEL", "MAX_WINDOW", "BadFrame", "Compressor", "decompress", "raw_frame", "raw_frame_size"]
+__all__ = ["DEFAULT_LEVEL", "MAX_WINDOW", "BadFrame", "Compressor", "content_size", "decompress", "raw_frame", "raw_frame_size"]
 
 DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)
@@ -98,16 +98,27 @@ def decompress(stored: bytes | memoryview, size: int) -> bytes:
 
     Raises `BadFrame`. May be called by several threads.
     """
+    claimed = content_size(stored, at_most=size)  # asked first: the decompressor allocates what the header claims
+    if claimed != size:
+        raise BadFrame(f"the frame claims {claimed} bytes, not {size}")
     try:
-        claimed = zstandard.frame_content_size(stored)
-        if claimed != size:  # asked first: the decompressor allocates what the header claims
-            raise BadFrame(f"the frame claims {claimed} bytes, not {size}")
         data = _per_thread.decompressor.decompress(stored, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise BadFrame(f"the frame can't be decompressed: {error}") from error
     if len(data) != size:
         raise BadFrame(f"the frame holds {len(data)} bytes, not {size}")
     return data
+
+
+def content_size(stored: bytes | memoryview, *, at_most: int) -> int:
+    """How many bytes the frame `stored` claims to hold. Raises `BadFrame` where that is unknown or more than `at_most`."""
+    try:
+        claimed = zstandard.frame_content_size(stored)
+    except zstandard.ZstdError as error:
+        raise BadFrame(f"the frame can't be decompressed: {error}") from error
+    if not 0 <= claimed <= at_most:
+        raise BadFrame(f"the frame claims {claimed} bytes, which may be {at_most} at most")
+    return claimed
 
 
 def raw_frame(data: bytes | memoryview) -> list[bytes | memoryview]:

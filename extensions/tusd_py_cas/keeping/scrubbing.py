@@ -241,32 +241,32 @@ def _examine(repository: Repository, chunk: StoredChunk, state: State) -> _Exami
     """Read and judge one chunk, and see to what follows from it. In a thread of the pool."""
     try:
         repository.chunks.read(chunk, from_disk=True)
+        what = ""
     except ChunkDamaged as damage:
-        return _after_damage(repository, chunk, state, damage.what)
+        what = damage.what
     except StorageFailure as error:
         return _Outcome.UNREADABLE, str(error)
-    if state is not State.DAMAGED:
-        return _Outcome.SOUND, ""
-    denied = repository.index.add_chunks([chunk], repository.chunks.exists)
-    return (_Outcome.GONE, "") if denied else (_Outcome.HEALED, "")
-
-
-def _after_damage(repository: Repository, chunk: StoredChunk, state: State, what: str) -> _Examined:
-    """What a chunk that did not read well has become: others are at work too."""
     if state is State.LIVE:
-        repository.damaged(chunk)
-    else:
-        _move_away(repository, chunk)
+        return _after_damage(repository, chunk, what) if what else (_Outcome.SOUND, "")
+    if repository.heal(chunk):
+        return _Outcome.HEALED, ""
+    _move_away(repository, chunk)
+    return _after_damage(repository, chunk, what)
+
+
+def _after_damage(repository: Repository, chunk: StoredChunk, what: str) -> _Examined:
+    """What a chunk that did not read well has become: others are at work too."""
+    repository.damaged(chunk)
     now = _row_of(repository, chunk.name)
     if now is None or now[1] is State.CONDEMNED:  # collected: it was not in use
         return _Outcome.GONE, ""
     if now[1] is State.DAMAGED:
-        return _Outcome.DAMAGED, what
+        return _Outcome.DAMAGED, what or "its file has gone meanwhile"
     try:
         repository.chunks.read(now[0])
-    except ChunkDamaged as damage:  # and marking it has failed, as the log says
+    except ChunkDamaged as damage:  # and marking it has failed, or is not the remedy, as the log says
         return _Outcome.DAMAGED, damage.what
-    return (_Outcome.SOUND if state is State.LIVE else _Outcome.HEALED), ""
+    return (_Outcome.SOUND if now[0] == chunk else _Outcome.HEALED), ""
 
 
 def _move_away(repository: Repository, chunk: StoredChunk) -> None:

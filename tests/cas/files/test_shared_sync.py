@@ -7,8 +7,8 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from tusd_py_cas import shared_sync
-from tusd_py_cas.shared_sync import SharedSync
+from tusd_py_cas.chunk_files import shared_sync
+from tusd_py_cas.chunk_files.shared_sync import SharedSync
 
 from tests.support.waiting import until
 

@@ -1,49 +1,27 @@
-"""The files of chunks: written so that a file under its final name is whole, and read so that its bytes have their name.
-
-Which chunks there are is for the index to say. A file without a row there is an orphan, harmless and overwritten by whoever
-stores the chunk. Nothing that lies in these directories is trusted: paths are made of names of 32 bytes alone, and what is no
-regular file of the right size is a damaged chunk.
-"""
+"""`ChunkFiles`: writing, reading, removing and setting aside the files of chunks."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from threading import Lock
 
 from blake3 import blake3
 
-from tusd_py_cas.codec import BadFrame, decompress
-from tusd_py_cas.layout import Layout, file_name, make_directory, parse_file_name, write_temporary
+from tusd_py_cas.chunk_files.opening import drop_cached, identity, opened, read_exactly
+from tusd_py_cas.chunk_files.shared_sync import SharedSync
+from tusd_py_cas.chunk_files.walking import Found, is_empty, walk
+from tusd_py_cas.codec import BadFrame, content_size, decompress
+from tusd_py_cas.layout import Layout, file_name, make_directory, write_temporary
 from tusd_py_cas.model import ChunkDamaged, Codec, StoredChunk
 from tusd_py_cas.os_errors import reading_failed, writing_failed
-from tusd_py_cas.shared_sync import SharedSync
 
-__all__ = ["ChunkFiles", "Found"]
+__all__ = ["ChunkFiles"]
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # the last for a FIFO that somebody has put there
-_NO_FILE = {
-    errno.ENOENT: "its file is missing",
-    errno.ENOTDIR: "its file is missing",
-    errno.ELOOP: "a symbolic link is in the place of its file",
-    errno.ENXIO: "a socket is in the place of its file",
-}
-
-_DIRECTORIES = [bytes([first]) for first in range(256)]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that is called as one of a chunk is: its size in bytes, and when it was last written (seconds since the epoch)."""
-
-    name: bytes
-    codec: Codec
-    size: int
-    modified: float
+_LARGEST = 16 << 20
+"""Bytes of a chunk: more than this the chunker does not leave uncut."""
 
 
 class ChunkFiles:
@@ -134,12 +112,12 @@ class ChunkFiles:
         With `from_disk` the page cache is asked to forget them, before, so that it is the disk that tells, and after.
         """
         try:
-            with self._opened(chunk) as fd:
+            with opened(self._layout.chunk(chunk.name, chunk.codec), chunk.name) as fd:
                 if from_disk:
-                    _drop_cached(fd)
-                stored = _read_exactly(fd, chunk)
+                    drop_cached(fd)
+                stored = read_exactly(fd, chunk)
                 if from_disk:
-                    _drop_cached(fd)  # it was not asked for by anybody
+                    drop_cached(fd)  # it was not asked for by anybody
                 return stored
         except OSError as error:
             raise reading_failed(error, f"reading the chunk {chunk.name.hex()}") from error
@@ -162,18 +140,28 @@ class ChunkFiles:
             raise ChunkDamaged(chunk.name, "its bytes have another hash")
         return data
 
-    @contextlib.contextmanager
-    def _opened(self, chunk: StoredChunk) -> Iterator[int]:
-        try:
-            fd = os.open(self._layout.chunk(chunk.name, chunk.codec), _READ)
-        except OSError as error:
-            if error.errno not in _NO_FILE:
-                raise
-            raise ChunkDamaged(chunk.name, _NO_FILE[error.errno]) from error
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+    def find_sound(self, name: bytes) -> StoredChunk | None:
+        """The file, in any form, that holds the bytes of this name, whatever the index says of it."""
+        for codec in Codec:
+            try:
+                found = os.stat(self._layout.chunk(name, codec), follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise reading_failed(error, f"looking for the chunk {name.hex()}") from error
+            with contextlib.suppress(ChunkDamaged, BadFrame):
+                if found.st_size <= _LARGEST:
+                    return self._described(name, codec, found.st_size)
+        return None
+
+    def _described(self, name: bytes, codec: Codec, stored_size: int) -> StoredChunk:
+        """As the index should have it. Raises `ChunkDamaged`, `BadFrame`."""
+        chunk = StoredChunk(name, stored_size, stored_size, codec)
+        stored = self.read_stored(chunk)
+        if codec is Codec.ZSTD:
+            chunk = StoredChunk(name, content_size(stored, at_most=_LARGEST), stored_size, codec)
+        self.verify_stored(chunk, stored)
+        return chunk
 
     # Removing
 
@@ -205,7 +193,7 @@ class ChunkFiles:
                 return False
             make_directory(self._layout.quarantine, durable=False)  # who has looked at all that is in it may have removed it
             os.rename(source, target)
-            if _identity(os.stat(target, follow_symlinks=False)) != examined:  # stored again between the two lines
+            if identity(os.stat(target, follow_symlinks=False)) != examined:  # stored again between the two lines
                 os.rename(target, source)
                 return False
         except (FileNotFoundError, NotADirectoryError):
@@ -216,40 +204,24 @@ class ChunkFiles:
 
     def _identity_of_damaged(self, chunk: StoredChunk) -> tuple[int, int] | None:
         """Of what is in the place of its file now, unless that is sound."""
-        identity = _identity(os.stat(self._layout.chunk(chunk.name, chunk.codec), follow_symlinks=False))
+        found = identity(os.stat(self._layout.chunk(chunk.name, chunk.codec), follow_symlinks=False))
         try:
-            with self._opened(chunk) as fd:
-                identity = _identity(os.fstat(fd))
-                self.verify_stored(chunk, _read_exactly(fd, chunk))
+            with opened(self._layout.chunk(chunk.name, chunk.codec), chunk.name) as fd:
+                found = identity(os.fstat(fd))
+                self.verify_stored(chunk, read_exactly(fd, chunk))
         except ChunkDamaged:
-            return identity
+            return found
         return None
 
     # Keeping house
 
     def is_empty(self) -> bool:
-        """Whether there is no file that is called as those of chunks are."""
-        for directory in map(self._layout.chunk_directory, _DIRECTORIES):
-            try:
-                with os.scandir(directory) as entries:
-                    if any(parse_file_name(entry.name) for entry in entries):
-                        return False
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise reading_failed(error, f"looking through {directory!r}") from error
-        return True
+        """Whether there is nothing that is called as a chunk's file is."""
+        return is_empty(self._layout)
 
     def walk(self) -> Iterator[Found]:
         """All files that are called as those of chunks are and lie where they belong. Anything else is passed over."""
-        for first in _DIRECTORIES:
-            directory = self._layout.chunk_directory(first)
-            try:
-                yield from _files_in(directory, first)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise reading_failed(error, f"looking through {directory!r}") from error
+        return walk(self._layout)
 
     def tidy(self, before: float) -> int:
         """Remove files that were being written and have not been touched since `before`; returns how many. A living writer is
@@ -268,46 +240,3 @@ class ChunkFiles:
         except OSError as error:
             raise writing_failed(error, f"tidying {self._layout.temporary!r}") from error
         return removed
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
-
-
-def _drop_cached(fd: int) -> None:
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):  # it is advice
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _read_exactly(fd: int, chunk: StoredChunk) -> bytes:
-    """The chunk's stored bytes. Raises `ChunkDamaged` where there are more or fewer."""
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        raise ChunkDamaged(chunk.name, "what is in the place of its file is no regular file")
-    if found.st_size != chunk.stored_size:
-        raise ChunkDamaged(chunk.name, f"its file has {found.st_size} bytes, not {chunk.stored_size}")
-    parts, missing = [], chunk.stored_size
-    while missing:
-        parts.append(part := os.read(fd, missing))
-        if not part:
-            raise ChunkDamaged(chunk.name, f"its file ends {missing} bytes early")
-        missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _files_in(directory: str, first: bytes) -> list[Found]:
-    """One directory at a time, so that nothing stays open while the caller works."""
-    if stat.S_ISLNK(os.stat(directory, follow_symlinks=False).st_mode):
-        return []
-    found = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            parsed = parse_file_name(entry.name)
-            if parsed is None or not parsed[0].startswith(first):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    found.append(Found(*parsed, status.st_size, status.st_mtime))
-    return found
