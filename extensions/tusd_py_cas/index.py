@@ -149,9 +149,11 @@ class Index(Protocol):
         """Drop those that are still CONDEMNED and that no leaf has; `remove` is called for each inside the transaction, while
         nobody can add chunks. Returns how many. What `remove` raises undoes the transaction."""
 
-    def without_row(self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None]) -> int:
-        """Call `remove` for each form of a chunk that no row in any state has, while nobody can add chunks. Returns how many. A
-        chunk that was stored again with another codec has left its old form behind."""
+    def without_row(
+        self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None] | None
+    ) -> Sequence[tuple[bytes, Codec]]:
+        """The forms of chunks that no row in any state has; a chunk that was stored again with another codec has left its old
+        one behind. `remove` is called for each while nobody can add chunks; with None they are only told."""
 
     def unused(self, before: float) -> Unused:
         """What `sweep`, `condemn` and `bury` would come to."""

@@ -216,9 +216,18 @@ class SqliteIndex:
         with self._connections.writing("removing chunks") as connection:
             return housekeeping.bury(connection, chunks, remove)
 
-    def without_row(self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None]) -> int:
-        with self._connections.writing("removing files of no chunk") as connection:
-            return housekeeping.without_row(connection, files, remove)
+    def without_row(
+        self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None] | None
+    ) -> Sequence[tuple[bytes, Codec]]:
+        doing = "looking for files of no chunk"
+        if remove is None:
+            with self._connections.reading(doing) as connection:
+                return housekeeping.without_row(connection, files)
+        with self._connections.writing(doing) as connection:
+            found = housekeeping.without_row(connection, files)
+            for name, codec in found:
+                remove(name, codec)
+            return found
 
     def unused(self, before: float) -> Unused:
         with self._connections.reading("looking for what is not used") as connection:

@@ -16,8 +16,8 @@ NAMES = """
                                  UNION ALL SELECT position + 1 FROM positions WHERE position + 1 < :count),
         names (position, name) AS (SELECT position, substr(:names, 32 * position + 1, 32) FROM positions)
 """
-"""A table of names, given as one value: `:count` of them joined in `:names`. Faster than a list of parameters, which may only be
-so long, and by far faster than a query for each."""
+"""A table of names, given as one value: `:count` of them joined in `:names`. Faster than a list of parameters, whose length is
+limited too, and by far faster than a query for each."""
 
 
 def find_chunks(connection: sqlite3.Connection, names: Sequence[bytes]) -> dict[bytes, StoredChunk]:

@@ -118,16 +118,9 @@ def bury(connection: sqlite3.Connection, chunks: Sequence[StoredChunk], remove: 
     return buried
 
 
-def without_row(
-    connection: sqlite3.Connection, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None]
-) -> int:
-    removed = 0
-    for name, codec in files:
-        row = connection.execute("SELECT 1 FROM chunks WHERE name = ? AND codec = ?", (name, codec.value)).fetchone()
-        if row is None:
-            remove(name, codec)
-            removed += 1
-    return removed
+def without_row(connection: sqlite3.Connection, files: Sequence[tuple[bytes, Codec]]) -> list[tuple[bytes, Codec]]:
+    query = "SELECT 1 FROM chunks WHERE name = ? AND codec = ?"
+    return [(name, codec) for name, codec in files if connection.execute(query, (name, codec.value)).fetchone() is None]
 
 
 def unused(connection: sqlite3.Connection, before: float) -> Unused:
