@@ -1,0 +1,67 @@
+"""The command line of `tusd-py cas`: its commands are in modules of their own, this puts them together."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from tusd_py.ports.extension import FindUploadDir
+from tusd_py_cas.commands import checking, collecting, exporting, figures, importing, listing, reading
+from tusd_py_cas.commands.outcomes import ended
+from tusd_py_cas.commands.output import prepare_streams
+
+__all__ = ["run"]
+
+TERMINATED = 128 + signal.SIGTERM
+
+_SILENCE = logging.NullHandler()
+"""For the log of what the commands use: what matters of it is said by exceptions and results."""
+
+app = typer.Typer(
+    help="Look into content-addressed storage, take contents out of it or into it, keep it well.",
+    context_settings={"help_option_names": ["--help", "-help", "-h"]},
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("stats")(figures.stats)
+app.command("ls")(listing.ls)
+app.command("versions")(listing.versions)
+app.command("cat")(reading.cat)
+app.command("export")(exporting.export)
+app.command("import")(importing.import_)
+app.command("verify")(checking.verify)
+app.command("gc")(collecting.gc)
+
+
+def run(arguments: list[str], find_upload_dir: FindUploadDir) -> int:
+    """Run a subcommand; returns the exit status (see `outcomes`)."""
+    prepare_streams()
+    logging.getLogger("tusd_py.cas").addHandler(_SILENCE)
+    with _tidy_when_terminated():
+        return ended(lambda: app(arguments, prog_name="tusd-py cas", obj=find_upload_dir))
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """Let SIGTERM undo what is half-way, as SIGINT does, where nobody else has a use for it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)

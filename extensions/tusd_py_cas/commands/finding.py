@@ -1,0 +1,85 @@
+"""Versions by what people call them: an upload's id, an object's name, or a name and a number, `report.pdf@2`.
+
+Both ids and names are chosen by clients. An id that is there is always meant as that; where a text can be read in two other
+ways, nobody guesses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tusd_py_cas.commands.options import text_argument
+from tusd_py_cas.commands.outcomes import Failed, Misuse
+from tusd_py_cas.index import Index
+from tusd_py_cas.model import Version
+
+__all__ = ["NOBODY", "find", "latest", "of_object"]
+
+NOBODY = ""
+"""What `--owner` says where an object has no owner."""
+
+_NUMBERED = re.compile(r"(.+)@([1-9]\d{0,17})", re.ASCII | re.DOTALL)
+
+
+def find(index: Index, what: str, owner: str | None) -> Version:
+    """The version that `what` names. Raises `Misuse` where it names several, `Failed` where it names none, `IndexDamaged`."""
+    text_argument(what)
+    if (version := index.find_version(what)) is not None and _belongs(version, owner):
+        return version
+    found = list(latest(_versions(index, what, owner)))
+    if numbered := _NUMBERED.fullmatch(what):
+        name, number = numbered[1], int(numbered[2])
+        found += [version for version in _versions(index, name, owner) if version.number == number]
+    if not found:
+        raise Failed(f"there is no {_whose(owner)}upload, object or version {what!r}")
+    if len(found) > 1:
+        raise Misuse(_ambiguity(what, found))
+    return found[0]
+
+
+def of_object(index: Index, name: str, owner: str | None) -> Iterator[Version]:
+    """The versions of one object as they come. Raises as `find` does."""
+    text_argument(name)
+    owners = {version.owner for version in latest(_versions(index, name, owner))}
+    if not owners:
+        raise Failed(f"there is no {_whose(owner)}object {name!r}")
+    if len(owners) > 1:
+        raise Misuse(_owners_sentence(name, owners))
+    return _versions(index, name, owners.pop() or NOBODY)
+
+
+def latest(versions: Iterable[Version]) -> Iterator[Version]:
+    """The last version of each object, of versions in the order of the index."""
+    last: Version | None = None
+    for version in versions:
+        if last is not None and (last.object, last.owner) != (version.object, version.owner):
+            yield last
+        last = version
+    if last is not None:
+        yield last
+
+
+def _versions(index: Index, name: str, owner: str | None) -> Iterator[Version]:
+    return (version for version in index.versions(name, owner or None) if _belongs(version, owner))
+
+
+def _belongs(version: Version, owner: str | None) -> bool:
+    return owner is None or (version.owner or NOBODY) == owner
+
+
+def _whose(owner: str | None) -> str:
+    return "" if owner is None else f"{owner!r}'s " if owner else "nobody's "
+
+
+def _ambiguity(what: str, found: list[Version]) -> str:
+    owners = {version.owner for version in found}
+    if len(owners) > 1:
+        return _owners_sentence(what, owners)
+    ids = ", ".join(version.upload_id for version in found)
+    return f"{what!r} is the name of an object, and the version of another one: expected the id of the upload, one of {ids}"
+
+
+def _owners_sentence(what: str, owners: set[str | None]) -> str:
+    names = ", ".join(repr(owner or NOBODY) for owner in sorted(owners, key=lambda owner: owner or NOBODY))
+    return f"several have an object {what!r}: expected --owner, one of {names}"

@@ -1,0 +1,192 @@
+"""Takes the sources of `import` into the repository, several small ones at once, and counts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
+from tusd_py_cas.commands.outcomes import explain
+from tusd_py_cas.commands.sources import Problem, Skipped, Source
+from tusd_py_cas.ingest.engine import Engine
+from tusd_py_cas.ingest.jobs import Ingested, Job, Segment
+from tusd_py_cas.model import ChunksMissing
+from tusd_py_cas.repository import Repository
+
+__all__ = ["Counts", "Taking"]
+
+AT_ONCE = 4
+"""Small files that are taken in at the same time: a small one waits for the disk most of the time."""
+
+SMALL = 16 << 20
+"""Bytes. Larger files use all processors by themselves, and one at a time can be interrupted."""
+
+FAILURES_KEPT = 1000
+"""Told one by one in JSON; the rest is counted."""
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has become of the sources. Bytes: read, of chunks that were new, and what these take on disk."""
+
+    files: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+    new_bytes: int = 0
+    stored_bytes: int = 0
+    chunks: int = 0
+    new_chunks: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Outcome(Enum):
+    STORED = auto()
+    UNCHANGED = auto()
+    SKIPPED = auto()
+
+
+_Done = tuple[Outcome, Ingested | None]
+
+
+class NotAFile(Exception):
+    """What was to be read is none (any more)."""
+
+
+class Taking:
+    """One run. `is_finished` says of an upload, by its id, whether it is still there and as it was; `failed` is told of each
+    failure and `advance` of bytes, both in the calling thread."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        engine: Engine,
+        *,
+        is_finished: Callable[[str], bool],
+        failed: Callable[[str, str], None],
+        advance: Callable[[int], None],
+    ) -> None:
+        self._index, self._engine = repository.index, engine
+        self._is_finished, self._failed, self._advance = is_finished, failed, advance
+        self.counts = Counts()
+
+    def run(self, found: Iterable[Source | Problem | Skipped]) -> None:
+        """Take everything in. Raises `RepositoryError`, `OutOfSpace` and `ReadOnlyStorage`, with which nothing can go on."""
+        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="import")
+        under_way: deque[tuple[Source, Future[_Done]]] = deque()
+        try:
+            for one in found:
+                if isinstance(one, Problem):
+                    self._fail(one.path, one.what)
+                elif isinstance(one, Skipped):
+                    self.counts.skipped += 1
+                elif _is_small(one.path):
+                    under_way.append((one, pool.submit(self._take, one)))
+                    if len(under_way) > 2 * AT_ONCE:
+                        self._settle(*under_way.popleft())
+                else:
+                    self._settle_all(under_way)
+                    self._count(one, lambda one=one: self._take(one))  # type: ignore[misc]
+            self._settle_all(under_way)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _settle_all(self, under_way: deque[tuple[Source, Future[_Done]]]) -> None:
+        while under_way:
+            self._settle(*under_way.popleft())
+
+    def _settle(self, source: Source, done: Future[_Done]) -> None:
+        self._count(source, done.result)
+
+    def _count(self, source: Source, result: Callable[[], _Done]) -> None:
+        counts = self.counts
+        try:
+            outcome, ingested = result()
+        except (OutOfSpace, ReadOnlyStorage):
+            raise
+        except (NotAFile, StorageFailure, OSError) as error:
+            self._fail(source.path, explain(error))
+            return
+        counts.files += outcome is Outcome.STORED
+        counts.unchanged += outcome is Outcome.UNCHANGED
+        counts.skipped += outcome is Outcome.SKIPPED
+        if ingested is not None:
+            counts.bytes += ingested.bytes_in
+            counts.new_bytes += ingested.bytes_new
+            counts.stored_bytes += ingested.bytes_stored
+            counts.chunks += ingested.chunks
+            counts.new_chunks += ingested.chunks_new
+            self._advance(ingested.bytes_in)
+
+    def _fail(self, path: str, what: str) -> None:
+        self.counts.failed += 1
+        if len(self.counts.failures) < FAILURES_KEPT:
+            self.counts.failures.append((path, what))
+        self._failed(path, what)
+
+    def _take(self, source: Source) -> _Done:
+        """In any thread. Raises `NotAFile`, `OSError`, `StorageFailure`, `RepositoryError`."""
+        if source.upload_id is not None and self._index.find_version(source.upload_id) is not None:
+            return Outcome.UNCHANGED, None
+        fd = os.open(source.path, _OPEN)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAFile("it is no file")
+            size = status.st_size if source.length is None else source.length
+            segment = Segment(f"/proc/{os.getpid()}/fd/{fd}", 0, size)
+            return self._upload(source, segment) if source.upload_id is not None else self._file(source, segment)
+        finally:
+            os.close(fd)
+
+    def _file(self, source: Source, segment: Segment) -> _Done:
+        ingested = self._engine.ingest([segment])
+        latest = None
+        for version in self._index.versions(source.object):
+            if version.owner is None:
+                latest = version
+        if latest is not None and latest.manifest.name == ingested.manifest.name:
+            return Outcome.UNCHANGED, ingested
+        job = Job(f"import-{secrets.token_hex(16)}", [segment], source.object, None, source.metadata, raw=False)
+        try:
+            self._index.add_version(
+                upload_id=job.upload_id,
+                object=job.object,
+                owner=job.owner,
+                manifest=ingested.manifest,
+                metadata=job.metadata,
+                raw=job.raw,
+                at=time.time(),
+            )
+        except ChunksMissing:  # collected just now
+            self._engine.complete(job)
+        return Outcome.STORED, ingested
+
+    def _upload(self, source: Source, segment: Segment) -> _Done:
+        """A server may be deleting it, or taking it in as well: the version is an upload's, so that both are no harm."""
+        assert source.upload_id is not None
+        if not self._is_finished(source.upload_id):
+            return Outcome.SKIPPED, None
+        job = Job(source.upload_id, [segment], source.object, source.owner, source.metadata, raw=True)
+        finished = self._engine.complete(job)
+        if not self._is_finished(source.upload_id):
+            self._index.drop_version(source.upload_id)
+            return Outcome.SKIPPED, finished.ingested
+        return Outcome.STORED, finished.ingested
+
+
+def _is_small(path: str) -> bool:
+    try:
+        return os.lstat(path).st_size <= SMALL
+    except OSError:  # whoever opens it will say
+        return True
