@@ -88,6 +88,9 @@ class Index(Protocol):
         """A content that was not composed and whose first chunk is this one; best one of `size` bytes. A hint for ingest, which
         may miss some where there are many. Raises `IndexDamaged`."""
 
+    def undigested(self, limit: int = 100) -> Sequence[Manifest]:
+        """Composed contents whose digests are not known and that some version has. Raises `IndexDamaged`."""
+
     def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
         """What the bytes of a composed manifest have been found to have. Raises `RepositoryError` where it is gone."""
 

@@ -99,6 +99,10 @@ class SqliteIndex:
         with self._connections.reading("looking for a content") as connection:
             return manifest_rows.find_starting_with(connection, self._contents, name, size)
 
+    def undigested(self, limit: int = 100) -> Sequence[Manifest]:
+        with self._connections.reading("looking for contents without digests") as connection:
+            return manifest_rows.undigested(connection, self._contents, limit)
+
     def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
         with self._connections.writing("noting digests") as connection:
             manifest_rows.set_digests(connection, self._contents, manifest, blake3=blake3, sha256=sha256)

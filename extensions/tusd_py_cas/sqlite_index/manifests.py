@@ -29,6 +29,7 @@ __all__ = [
     "manifest_and_nodes",
     "pieces",
     "set_digests",
+    "undigested",
 ]
 
 _COMPOSED = "tusd-py cas composed content"
@@ -192,6 +193,15 @@ def _insert(connection: sqlite3.Connection, new: Manifest, nodes: Nodes) -> Mani
         [(id, position, start, leaf) for position, (start, leaf) in enumerate(zip(nodes.starts, nodes.leaves, strict=True))],
     )
     return Manifest(id, new.name, new.size, new.blake3, new.sha256, new.composed, new.created_at)
+
+
+def undigested(connection: sqlite3.Connection, recent: Contents, limit: int) -> list[Manifest]:
+    rows = connection.execute(
+        f"""SELECT {MANIFEST} FROM manifests AS m
+            WHERE m.sha256 IS NULL AND EXISTS (SELECT 1 FROM versions AS v WHERE v.manifest = m.id) ORDER BY m.id LIMIT ?""",
+        (limit,),
+    ).fetchall()
+    return [manifest_and_nodes(connection, recent, row)[0] for row in rows]
 
 
 def set_digests(connection: sqlite3.Connection, recent: Contents, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:

@@ -64,6 +64,7 @@ _TABLES = (
         used_at REAL NOT NULL,
         seal BLOB NOT NULL
     ) STRICT""",
+    "CREATE INDEX manifests_undigested ON manifests (id) WHERE sha256 IS NULL",
     """CREATE TABLE nodes (
         manifest INTEGER NOT NULL REFERENCES manifests (id),
         position INTEGER NOT NULL CHECK (position >= 0),

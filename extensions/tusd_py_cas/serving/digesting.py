@@ -1,0 +1,75 @@
+"""Digests of contents that were put together of others: computed afterwards, one content at a time.
+
+Which have none yet is for the index to say, so that nothing is forgotten over a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from tusd_py.ports.failures import StorageFailure
+from tusd_py_cas.model import ChunkDamaged, Manifest, RepositoryError
+from tusd_py_cas.serving.access import Access
+from tusd_py_cas.serving.intake import Intake
+
+__all__ = ["Digester", "Digests"]
+
+_log = logging.getLogger("tusd_py.cas")
+
+LOOK = 10.0
+"""Seconds between two looks for contents without digests."""
+
+PAGE = 100
+
+FAILED = 10_000
+"""Contents that are remembered to have failed; they are tried again after a restart, or when they have been forgotten."""
+
+
+class Digests(Protocol):
+    """The ingest process, as far as it is needed here."""
+
+    async def digest(self, manifest: Manifest) -> tuple[bytes, bytes]:
+        """BLAKE3 and SHA-256 of a content, which are noted in the index as well. Raises `StorageFailure`, `ChunkDamaged`,
+        `RepositoryError`."""
+
+
+class Digester:
+    """Waits while anything is being taken in."""
+
+    def __init__(self, access: Access, digests: Digests, intake: Intake) -> None:
+        self._access, self._index = access, access.repository.index
+        self._digests, self._intake = digests, intake
+        self._failed: dict[bytes, None] = {}
+
+    async def run(self) -> None:
+        """Until cancelled. Failures are logged."""
+        while True:
+            try:
+                while await self.look():
+                    pass
+            except StorageFailure as failure:
+                _log.error("contents without digests could not be looked up", extra={"fields": {"error": str(failure)}})
+            await asyncio.sleep(LOOK)
+
+    async def look(self) -> bool:
+        """Compute some that are missing, if any are; whether it is worth another look at once. Raises `StorageFailure`."""
+        found = await self._access.look(lambda: self._index.undigested(PAGE + len(self._failed)))
+        done = 0
+        for manifest in found:
+            if manifest.name not in self._failed:
+                await self._intake.idle()
+                await self._digest(manifest)
+                done += 1
+        return bool(done)
+
+    async def _digest(self, manifest: Manifest) -> None:
+        try:
+            await self._digests.digest(manifest)
+        except (StorageFailure, RepositoryError, ChunkDamaged) as failure:
+            self._failed[manifest.name] = None
+            if len(self._failed) > FAILED:
+                del self._failed[next(iter(self._failed))]
+            fields = {"content": manifest.name.hex(), "error": str(failure)}
+            _log.warning("the digests of a content could not be computed", extra={"fields": fields})

@@ -1,0 +1,123 @@
+"""The extension at work in one server process: its parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from tusd_py.ports.datastore import DataStore
+from tusd_py.ports.events import Consumer
+from tusd_py.ports.extension import Host
+from tusd_py.ports.readings import Reading
+from tusd_py_cas.ingest.client import IngestProcess
+from tusd_py_cas.repository import Repository
+from tusd_py_cas.serving.access import Access
+from tusd_py_cas.serving.adopting import Adopter
+from tusd_py_cas.serving.collecting import Collector
+from tusd_py_cas.serving.consumer import CasConsumer
+from tusd_py_cas.serving.counts import Counts
+from tusd_py_cas.serving.digesting import Digester
+from tusd_py_cas.serving.intake import Intake
+from tusd_py_cas.serving.joining import Joiner
+from tusd_py_cas.serving.metrics import TotalsKept, readings
+from tusd_py_cas.serving.opening import Opener
+from tusd_py_cas.serving.replacing import Replacer
+from tusd_py_cas.serving.store import CasStore
+from tusd_py_cas.serving.turns import Turn
+from tusd_py_cas.serving.versions import Versions
+
+__all__ = ["OpenedCas"]
+
+_log = logging.getLogger("tusd_py.cas")
+
+TURN = 2.0
+"""Seconds between two tries to get the turn at what one process does for all."""
+
+RESTART = 10.0
+"""Seconds after which work goes on that has failed in a way that it should not."""
+
+
+class OpenedCas:
+    """The port `Opened`. With `replaces`, files are given up for chunks. The repository and the process become its own."""
+
+    def __init__(
+        self, repository: Repository, process: IngestProcess, *, replaces: bool, gc_interval: float, gc_grace: float
+    ) -> None:
+        self._process, self._replaces = process, replaces
+        self._access = Access(repository)
+        self._counts = Counts()
+        self._totals = TotalsKept(self._access)
+        self._collector = Collector(process, self._counts, interval=gc_interval, grace=gc_grace)
+        self._turn = Turn(repository.path)
+        self._consumer = CasConsumer()
+        self._running = self._closed = False
+        self.consumers: Sequence[Consumer] = (self._consumer,)
+        self.readings: Sequence[Reading] = readings(self._counts, self._totals)
+
+    def __repr__(self) -> str:
+        return f"<OpenedCas {'replacing' if self._replaces else 'keeping'} in {self._access.repository!r}>"
+
+    def around(self, data: DataStore) -> CasStore:
+        access, counts = self._access, self._counts
+        versions = Versions(access, data)
+        self._intake = intake = Intake(access, versions, data, self._process, counts)
+        self._replacer = Replacer(access, versions, data, intake, counts)
+        self._adopter = Adopter(intake, self._taken_in)
+        self._digester = Digester(access, self._process, intake)
+        self._consumer.intake, self._consumer.taken_in = intake, self._taken_in
+        joiner = Joiner(data, access, versions, intake, replaces=self._replaces, working=self._is_working)
+        return CasStore(data, access, versions, Opener(access, counts), joiner)
+
+    def attach(self, host: Host) -> None:
+        self._intake.host = self._replacer.host = self._adopter.host = host
+
+    def _taken_in(self, upload_id: str) -> None:
+        if self._replaces:
+            self._replacer.consider(upload_id)
+
+    def _is_working(self) -> bool:
+        return self._running and not self._closed
+
+    async def run(self) -> None:
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as work:
+                if self._replaces:
+                    work.create_task(_keep_going(self._replacer.follow))
+                work.create_task(self._work_for_all(work))
+        finally:
+            self._running = False
+            self._turn.give_back()
+
+    async def _work_for_all(self, work: asyncio.TaskGroup) -> None:
+        """What one process does, once it has the turn."""
+        while True:
+            if await self._access.change(self._turn.take):
+                break
+            await asyncio.sleep(TURN)
+        rounds = [self._adopter.run, self._digester.run, self._collector.run]
+        if self._replaces:
+            rounds.append(self._replacer.go_round)
+        for each in rounds:
+            work.create_task(_keep_going(each))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._process.close()
+        await self._totals.close()
+        await self._access.close()
+
+
+async def _keep_going(work: Callable[[], Awaitable[None]]) -> None:
+    """Whatever goes wrong in some part of the background's work, even a mistake of ours, the rest goes on, and the part too."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.exception("background work has failed")
+            await asyncio.sleep(RESTART)
+        else:
+            return
