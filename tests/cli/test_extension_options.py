@@ -153,6 +153,8 @@ def test_a_table_of_an_extension_without_options(install: Install, tmp_path: Pat
         load([in_file(tmp_path, "[nothing]\nmode = true")], {})
     with pytest.raises(SettingsError, match=r'^unknown key "nothing" in '):
         load([in_file(tmp_path, "nothing = true")], {})
+    with pytest.raises(SettingsError, match=r'^unknown key "nothin" in .*: did you mean nothing\?$'):
+        load([in_file(tmp_path, "[nothin]\nx = 1")], {})
 
 
 def test_help_has_a_group_for_each_extension(install: Install) -> None:

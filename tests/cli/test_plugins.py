@@ -173,6 +173,7 @@ WRONG = [
     ({"chunk_size": -1}, "-cas-chunk-size is -1: expected a number of bytes that is not negative"),
     ({"gc_grace": -1}, "-cas-gc-grace is -1: expected a number of seconds that is not negative"),
     ({"gc_grace": float("nan")}, "-cas-gc-grace is nan: expected a number of seconds that is not negative"),
+    ({"gc_grace": float("inf")}, "-cas-gc-grace is inf: expected a number of seconds that is not negative"),
     ({"gc_grace": "1h"}, "-cas-gc-grace is '1h': expected a number of seconds that is not negative"),
 ]
 
