@@ -195,6 +195,27 @@ def test_a_large_response_to_a_slow_reader(serve: Serve) -> None:
         assert client.response()[2] == LARGE
 
 
+def test_a_reader_that_takes_nothing_of_a_body(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    gone, after = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(content_length=str(len(LARGE) * 10)))
+        for _ in range(9):
+            await send(body(LARGE, True))
+        assert (await receive())["type"] == "http.request"  # which is there, and empty
+        assert (await receive())["type"] == "http.disconnect"
+        gone.set()
+        await send(body(LARGE))
+        after.set()
+
+    with serve(app, network_timeout=0.2).connect() as client:
+        client.request()
+        assert gone.wait(30), "what takes nothing for the timeout has left"
+        assert after.wait(30), "and the application goes on undisturbed"
+        assert len(client.rest()) < 10 * len(LARGE)
+    assert "failed" not in caplog.text
+
+
 # What goes wrong in applications
 
 

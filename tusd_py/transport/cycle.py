@@ -120,7 +120,7 @@ class Cycle:
 
     async def send(self, message: dict[str, Any]) -> None:
         if self._flow.write_paused and not self.disconnected:
-            await self._flow.drain()
+            await self._drain()
         if self.disconnected:
             return
         kind = message["type"]
@@ -192,7 +192,7 @@ class Cycle:
         fd = self._transport.get_extra_info("socket").fileno()
         self._transport.set_write_buffer_limits(high=0)
         if self._transport.get_write_buffer_size():
-            await self._flow.drain()  # the head goes out first
+            await self._drain()  # the head goes out first
         self._transport.set_write_buffer_limits()
         if self.disconnected:
             return
@@ -207,6 +207,19 @@ class Cycle:
         self._expected = 0 if self._is_head else self._expected - count
         if not message.get("more_body", False):
             self._finish()
+
+    async def _drain(self) -> None:
+        """Wait until the client has taken enough of what was written. One that takes nothing for the network timeout is gone:
+        what is being sent to it would be held for ever."""
+        while self._flow.write_paused and not self.disconnected:
+            left = self._transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self.network_timeout):
+                    await self._flow.drain()
+            except TimeoutError:
+                if self._transport.get_write_buffer_size() >= left:
+                    self.disconnected = True
+                    self._transport.abort()
 
     def _finish(self) -> None:
         if self._expected:
