@@ -14,7 +14,7 @@ from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.model import ChunkDamaged, Piece, RepositoryError, Version
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.counts import Counts
-from tusd_py_cas.serving.decoded import DecodedChunks
+from tusd_py_cas.serving.decoded import DecodedChunks, Shelf
 from tusd_py_cas.serving.pieces import Pieces
 
 __all__ = ["CasContent", "unreadable"]
@@ -30,13 +30,13 @@ class CasContent:
     def __init__(
         self,
         access: Access,
-        chunks: DecodedChunks,
+        shelf: Shelf,
         version: Version,
         counts: Counts,
         encodings: Mapping[str, Content],
     ) -> None:
         manifest = version.manifest
-        self._upload_id, self._chunks, self._counts = version.upload_id, chunks, counts
+        self._upload_id, self._chunks, self._counts = version.upload_id, DecodedChunks(shelf), counts
         self._pieces = Pieces(access, manifest)
         self._behind = -1  # where the last read ended
         self.size = manifest.size
@@ -71,7 +71,7 @@ class CasContent:
             raise unreadable(self._upload_id, damage, self._counts) from damage
 
     async def close(self) -> None:
-        """There is nothing to let go of: chunks belong to nobody."""
+        self._chunks.close()
 
 
 def unreadable(upload_id: str, damage: ChunkDamaged | RepositoryError, counts: Counts) -> StorageFailure:

@@ -11,7 +11,7 @@ from tusd_py_cas.reading import Reader
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.content import CasContent
 from tusd_py_cas.serving.counts import Counts
-from tusd_py_cas.serving.decoded import DecodedChunks
+from tusd_py_cas.serving.decoded import Shelf
 from tusd_py_cas.serving.encoded import ZstdContent, frame_size
 
 __all__ = ["Opener"]
@@ -31,7 +31,7 @@ class Opener:
 
     def __init__(self, access: Access, counts: Counts) -> None:
         self._access, self._counts = access, counts
-        self._chunks = DecodedChunks(access)
+        self._shelf = Shelf(access)
         self._frames: OrderedDict[bytes, int] = OrderedDict()  # by the name of the content
 
     async def open(self, version: Version) -> CasContent:
@@ -40,7 +40,7 @@ class Opener:
         size = await self._frames_of(version.manifest)
         if size is not None and size < WORTHWHILE * version.manifest.size:
             encodings = {"zstd": ZstdContent(self._access, version, size, self._counts, self._forget)}
-        return CasContent(self._access, self._chunks, version, self._counts, encodings)
+        return CasContent(self._access, self._shelf, version, self._counts, encodings)
 
     def _forget(self, name: bytes) -> None:
         self._frames.pop(name, None)
