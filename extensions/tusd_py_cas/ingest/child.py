@@ -44,8 +44,9 @@ class Child:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         errors: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
     ) -> None:
-        self._popen, self._writer = popen, writer
+        self._popen, self._writer, self._pipe = popen, writer, pipe
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._ready: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -68,7 +69,7 @@ class Child:
             theirs.close()
             os.close(their_errors)
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE)
-        child = cls(popen, reader, writer, await _open_pipe(errors))
+        child = cls(popen, reader, writer, *await _open_pipe(errors))
         await child._wait_until_ready()
         return child
 
@@ -131,6 +132,7 @@ class Child:
             _log.error("the ingest process can't be understood", extra={"fields": {"error": str(error)}})
             self.kill()
         await relaying  # what it had to say at last; its error output ends with it
+        self._pipe.close()
         self._writer.close()
         self._fail(f"has ended with status {await self._reap()}")
 
@@ -173,11 +175,12 @@ def _content(message: Message) -> Message:
     return content
 
 
-async def _open_pipe(fd: int) -> asyncio.StreamReader:
+async def _open_pipe(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     reader = asyncio.StreamReader(limit=LINE)
     protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(fd, "rb", buffering=0))
-    return reader
+    pipe = await asyncio.to_thread(os.fdopen, fd, "rb", buffering=0)  # a pipe can't block here, but the watchdog can't know
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    return reader, transport
 
 
 async def _relay(errors: asyncio.StreamReader) -> None:
