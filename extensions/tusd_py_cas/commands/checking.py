@@ -11,7 +11,7 @@ from tusd_py_cas.commands.bars import progress
 from tusd_py_cas.commands.options import AsJson, Config, UploadDir, opened, value_of
 from tusd_py_cas.commands.outcomes import Failed
 from tusd_py_cas.commands.output import tell
-from tusd_py_cas.commands.texts import parse_rate, parse_share, printable, show_size
+from tusd_py_cas.commands.texts import counted, parse_rate, parse_share, printable, show_size
 from tusd_py_cas.keeping.scrubbing import Finding, Verified
 from tusd_py_cas.keeping.scrubbing import verify as check
 from tusd_py_cas.model import Version
@@ -81,7 +81,7 @@ def _affected(version: Version) -> dict[str, Any]:
 
 
 def _lines(found: Verified) -> Iterable[str]:
-    yield f"{found.checked} chunks checked, {show_size(found.bytes)}"
+    yield f"{counted(found.checked, 'chunk')} checked, {show_size(found.bytes)}"
     for error in found.index_errors:
         yield f"index: {printable(error)}"
     for kind, findings in (("damaged", found.damaged), ("unreadable", found.unreadable)):
@@ -91,8 +91,8 @@ def _lines(found: Verified) -> Iterable[str]:
         owner = f" of {printable(version.owner)}" if version.owner else ""
         yield f"affected: {printable(version.object)}{owner}, version {version.number}, upload {printable(version.upload_id)}"
     if found.healed:
-        yield f"{found.healed} chunks that had been set aside are sound again"
+        yield f"{counted(found.healed, 'chunk')} set aside earlier, sound again"
     if found.orphans:
-        yield f"{found.orphans} files that the index does not know; tusd-py cas gc removes them"
+        yield f"{counted(found.orphans, 'file')} that the index does not know; see tusd-py cas gc"
     if found.damaged:
         yield "Damaged chunks are in quarantine. Uploading or importing the same bytes again heals everything that has them."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -10,7 +11,8 @@ import typer
 from tusd_py_cas.commands.bars import progress
 from tusd_py_cas.commands.options import AsJson, Config, UploadDir, opened, value_of
 from tusd_py_cas.commands.output import tell
-from tusd_py_cas.commands.texts import parse_duration, show_size
+from tusd_py_cas.commands.texts import counted, parse_duration, show_size
+from tusd_py_cas.keeping.collecting import Collected, collect
 
 __all__ = ["gc"]
 
@@ -24,26 +26,24 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Free what no version refers to any more. A server does the same by itself (-cas-gc-interval)."""
-    from tusd_py_cas.keeping.collecting import collect
-
     seconds = value_of(parse_duration, grace, "--grace")
-    with opened(ctx, upload_dir, config) as repository, progress("collecting", silent=as_json, of_bytes=False) as _:
-        done = collect(repository, grace=seconds, now=time.time(), dry_run=dry_run)
-    if as_json:
-        tell(
-            {
-                "dry_run": dry_run,
-                "grace_seconds": seconds,
-                "manifests": done.manifests,
-                "leaves": done.leaves,
-                "chunks": done.chunks,
-                "orphans": done.orphans,
-                "freed_bytes": done.freed_bytes,
-            }
+    with opened(ctx, upload_dir, config) as repository, progress("collecting", silent=as_json, of_bytes=False) as bar:
+        done = collect(
+            repository, grace=seconds, now=time.time(), dry_run=dry_run, progress=lambda step, more: bar.advance(more)
         )
-        return
-    would = "would be " if dry_run else ""
-    tell(
-        f"{show_size(done.freed_bytes)} {would}freed: {done.chunks} chunks, {done.orphans} files that nothing knew, "
-        f"{done.manifests} manifests, {done.leaves} leaves"
-    )
+    if as_json:
+        tell({"dry_run": dry_run, "grace_seconds": seconds, **asdict(done)})
+    else:
+        tell(_sentence(done, dry_run=dry_run))
+
+
+def _sentence(done: Collected, *, dry_run: bool) -> str:
+    what = [
+        counted(done.chunks, "chunk"),
+        f"{counted(done.orphans, 'file')} that the index does not know",
+        counted(done.manifests, "manifest"),
+        counted(done.leaves, "leaf", "leaves"),
+    ]
+    if not dry_run:
+        what.append(counted(done.temporaries, "temporary file"))
+    return f"{show_size(done.freed_bytes)} {'would be ' if dry_run else ''}freed: {', '.join(what)}"

@@ -11,7 +11,7 @@ import typer
 
 from tusd_py_cas.commands.options import AsJson, Config, UploadDir, opened
 from tusd_py_cas.commands.output import print_document, print_line
-from tusd_py_cas.commands.texts import share, show_size
+from tusd_py_cas.commands.texts import counted, share, show_size
 from tusd_py_cas.index import Totals
 from tusd_py_cas.repository import Repository
 
@@ -89,13 +89,13 @@ def _summary(repository: Repository, totals: Totals) -> str:
     deduplicated, compressed = totals.logical - totals.unique, totals.unique - totals.stored
     rows = [
         ("repository", repository.path),
-        ("objects", f"{totals.objects} in {totals.versions} versions"),
+        ("objects", f"{totals.objects} in {counted(totals.versions, 'version')}"),
         ("logical", show_size(totals.logical)),
         ("unique", f"{show_size(totals.unique)} ({_saving(deduplicated, totals.logical)} by deduplication)"),
         ("stored", f"{show_size(totals.stored)} ({_saving(compressed, totals.unique)} by compression)"),
         ("chunks", f"{totals.chunks}, on average {show_size(_average(totals))}"),
         ("unused", f"{show_size(totals.unused)} (see tusd-py cas gc)"),
-        ("damaged", f"{totals.damaged} chunks" + (" (see tusd-py cas verify)" if totals.damaged else "")),
+        ("damaged", counted(totals.damaged, "chunk") + (" (see tusd-py cas verify)" if totals.damaged else "")),
     ]
     return "\n".join(f"{name:<11} {value}" for name, value in rows)
 

@@ -22,9 +22,9 @@ from tusd_py_cas.commands.options import (
 from tusd_py_cas.commands.outcomes import Failed, Misuse, report
 from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.records import RecordUnreadable, data_path, read_record
-from tusd_py_cas.commands.sources import Found, Source, files, is_finished, uploads
+from tusd_py_cas.commands.sources import Found, Source, files, size_if_finished, uploads
 from tusd_py_cas.commands.taking import Counts, Taking
-from tusd_py_cas.commands.texts import parse_size, share, show_size
+from tusd_py_cas.commands.texts import counted, parse_size, share, show_size
 from tusd_py_cas.model import Parameters
 from tusd_py_cas.repository import Repository, new_parameters
 
@@ -125,7 +125,10 @@ def _run(repository: Repository, upload_dir: str, plan: _Plan, *, level: int, as
             record = read_record(upload_dir, upload_id)
         except (RecordUnreadable, OSError):
             return False
-        return record is not None and is_finished(upload_dir, record.upload, data_path(upload_dir, record.upload))
+        if record is None:
+            return False
+        size = size_if_finished(upload_dir, record.upload, data_path(upload_dir, record.upload))
+        return size is not None and size == record.upload.length
 
     engine = Engine(repository, level=level)
     try:
@@ -162,10 +165,10 @@ def _document(counts: Counts) -> dict[str, Any]:
 
 
 def _summary(counts: Counts, *, of_uploads: bool) -> str:
-    what, same, other = ("uploads", "stored before", "not finished") if of_uploads else ("files", "unchanged", "no files")
+    what, same, other = ("upload", "stored before", "not finished") if of_uploads else ("file", "unchanged", "skipped")
     known = counts.bytes - counts.new_bytes
     return (
-        f"{counts.files} {what} stored, {counts.unchanged} {same}, {counts.skipped} {other}, {counts.failed} failed\n"
+        f"{counted(counts.files, what)} stored, {counts.unchanged} {same}, {counts.skipped} {other}, {counts.failed} failed\n"
         f"{show_size(counts.bytes)} read: {show_size(known)} known ({share(known, counts.bytes):.1f} %), "
         f"{show_size(counts.new_bytes)} new, {show_size(counts.stored_bytes)} written"
     )

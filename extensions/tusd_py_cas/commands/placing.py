@@ -27,7 +27,7 @@ _CANNOT_LINK = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EML
 
 
 def place_new(
-    upload_dir: str, path: str, content: Iterable[bytes], *, like: os.stat_result, modified: float, over_empty: bool
+    upload_dir: str, path: str, content: Iterable[bytes], *, like: os.stat_result, modified_ns: int, over_empty: bool
 ) -> None:
     """Make the file `path` below `upload_dir`, with owner and permissions of `like`. Where there is a file already it is
     `FileExistsError`, unless that is empty and `over_empty`. Also raises what `content` raises."""
@@ -36,7 +36,7 @@ def place_new(
     with _temporary(_temporary_directory(upload_dir, directory)) as (fd, temporary):
         for piece in content:
             write_all(fd, piece)
-        _dress(fd, like, modified)
+        _dress(fd, like, modified_ns)
         os.fsync(fd)
         if over_empty and os.lstat(path).st_size == 0:
             os.rename(temporary, path)
@@ -53,7 +53,7 @@ def replace_existing(upload_dir: str, path: str, data: bytes, *, like: os.stat_r
     directory = os.path.dirname(path)
     with _temporary(_temporary_directory(upload_dir, directory)) as (fd, temporary):
         write_all(fd, data)
-        _dress(fd, like, like.st_mtime)
+        _dress(fd, like, like.st_mtime_ns)
         os.fsync(fd)
         try:
             _exchange(temporary, path)
@@ -88,12 +88,12 @@ def _temporary_directory(upload_dir: str, directory: str) -> str:
     return own
 
 
-def _dress(fd: int, like: os.stat_result, modified: float) -> None:
+def _dress(fd: int, like: os.stat_result, modified_ns: int) -> None:
     """Whoever runs this, the server must be able to use the file as if it had written it."""
     with contextlib.suppress(PermissionError):
         os.fchown(fd, like.st_uid, like.st_gid)
     os.fchmod(fd, like.st_mode & _PERMISSIONS)
-    os.utime(fd, (modified, modified))
+    os.utime(fd, ns=(modified_ns, modified_ns))
 
 
 def _link(source: str, target: str) -> None:

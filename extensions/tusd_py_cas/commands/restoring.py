@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
+from fractions import Fraction
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.upload import Upload
@@ -21,7 +22,7 @@ from tusd_py_cas.commands.outcomes import Failed, explain, report
 from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.placing import place_new, replace_existing
 from tusd_py_cas.commands.records import RecordUnreadable, data_path, read_record
-from tusd_py_cas.commands.texts import show_size
+from tusd_py_cas.commands.texts import counted, show_size
 from tusd_py_cas.model import RepositoryError, Version
 from tusd_py_cas.reading import Reader
 from tusd_py_cas.repository import Repository
@@ -81,7 +82,8 @@ def _tell(upload_id: str, outcome: Outcome | None, error: str | None, *, as_json
 
 def _summary(counts: dict[Outcome, int], size: int) -> str:
     return (
-        f"{counts[Outcome.RESTORED]} files, {show_size(size)}, restored; {counts[Outcome.CORRECTED]} records corrected; "
+        f"{counted(counts[Outcome.RESTORED], 'file')}, {show_size(size)}, restored; "
+        f"{counted(counts[Outcome.CORRECTED], 'record')} corrected; "
         f"{counts[Outcome.THERE]} were as they should be; {counts[Outcome.GONE]} are no uploads"
     )
 
@@ -108,7 +110,14 @@ def _restore(repository: Repository, upload_dir: str, version: Version, bar: Pro
         return Outcome.THERE
     if found != size:
         content = _counted(Reader(repository, version.manifest).iter_bytes(0, size), bar)
-        place_new(upload_dir, path, content, like=record.status, modified=version.created_at, over_empty=found is not None)
+        place_new(
+            upload_dir,
+            path,
+            content,
+            like=record.status,
+            modified_ns=_nanoseconds(version.created_at),
+            over_empty=found is not None,
+        )
     data = build_upload(upload, {**upload.storage, "Type": FILESTORE, "Path": path})
     if replace_existing(upload_dir, record.path, data, like=record.status):
         return Outcome.CORRECTED if found == size else Outcome.RESTORED
@@ -131,6 +140,12 @@ def _look(path: str, upload: Upload) -> int | None:
     if found.st_size != upload.length and not (found.st_size == 0 and upload.relocated):
         raise Unrestorable(f"{path!r} exists, and has {found.st_size} bytes instead of {upload.length}")
     return found.st_size
+
+
+def _nanoseconds(moment: float) -> int:
+    """For which the file system gives exactly this moment again: by that, and its size, a server knows a file as the one that a
+    version was made of."""
+    return round(Fraction(moment) * 1_000_000_000)
 
 
 def _counted(pieces: Iterable[bytes], bar: Progress) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,12 +15,15 @@ from tusd_py.protocol.upload import Upload
 from tusd_py_cas.commands.outcomes import explain
 from tusd_py_cas.commands.records import RecordUnreadable, data_path, is_committing, read_record, record_ids
 
-__all__ = ["Found", "Problem", "Skipped", "Source", "files", "is_finished", "uploads"]
+__all__ = ["Found", "Problem", "Skipped", "Source", "files", "object_name", "size_if_finished", "text_metadata", "uploads"]
+
+_LONGEST_NAME = 1024
+"""Characters of an object's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that is to become a version of `object`. An upload's has its id, and is its first `length` bytes."""
+    """A file that is to become a version of `object`. An upload's has its id and its `length`."""
 
     path: str
     object: str
@@ -108,27 +112,48 @@ def uploads(upload_dir: str) -> Iterator[Found]:
             continue
         if record is None:
             continue
-        path = data_path(upload_dir, record.upload)
-        yield _upload(record.upload, path) if is_finished(upload_dir, record.upload, path) else Skipped(upload_id)
+        upload, path = record.upload, data_path(upload_dir, record.upload)
+        size = size_if_finished(upload_dir, upload, path)
+        if size is None:
+            yield Skipped(upload_id)
+        elif size != upload.length:
+            yield Problem(upload_id, f"{path!r} has {size} bytes, and its record says {upload.length}")
+        else:
+            metadata = text_metadata(upload)
+            yield Source(path, object_name(upload), upload_id, size, upload.owner, metadata)
 
 
-def is_finished(upload_dir: str, upload: Upload, path: str) -> bool:
-    """Whether all bytes are in the file, and nothing is left to be decided about them. Bytes that are being added, or were when
-    a server died, do not count before the server says so; what an extension has, `relocated`, is in no file."""
+def size_if_finished(upload_dir: str, upload: Upload, path: str) -> int | None:
+    """The size of an upload's file, if all bytes are there and nothing is left to be decided about them. Bytes that are being
+    added, or were when a server died, do not count before the server says so; what an extension has (`relocated`) is in no
+    file. It may be larger than the upload."""
     if upload.length is None or upload.failure is not None or upload.held or upload.relocated:
-        return False
+        return None
     try:
         status = os.lstat(path)
     except OSError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size >= upload.length and not is_committing(upload_dir, upload.id)
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_size < upload.length or is_committing(upload_dir, upload.id):
+        return None
+    return status.st_size
 
 
-def _upload(upload: Upload, path: str) -> Source:
+def object_name(upload: Upload) -> str:
+    """As the server does it (`serving.described`): what the metadata say, if that can be a name; else the id."""
+    try:
+        name = upload.metadata.pairs.get("object", b"").decode()
+    except UnicodeDecodeError:
+        return upload.id
+    is_name = 0 < len(name) <= _LONGEST_NAME and not any(unicodedata.category(one) == "Cc" for one in name)
+    return name if is_name else upload.id
+
+
+def text_metadata(upload: Upload) -> dict[str, str]:
+    """Without the values that are no UTF-8, as the server does it."""
     metadata = {}
     for key, value in upload.metadata.pairs.items():
         try:
             metadata[key] = value.decode()
         except UnicodeDecodeError:
             continue
-    return Source(path, metadata.get("object") or upload.id, upload.id, upload.length, upload.owner, metadata)
+    return metadata

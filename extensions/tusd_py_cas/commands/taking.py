@@ -16,8 +16,8 @@ from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
 from tusd_py_cas.commands.outcomes import explain
 from tusd_py_cas.commands.sources import Problem, Skipped, Source
 from tusd_py_cas.ingest.engine import Engine
-from tusd_py_cas.ingest.jobs import Ingested, Job, Segment
-from tusd_py_cas.model import ChunksMissing
+from tusd_py_cas.ingest.jobs import Ingested, Segment
+from tusd_py_cas.model import ChunksMissing, Manifest
 from tusd_py_cas.repository import Repository
 
 __all__ = ["Counts", "Taking"]
@@ -30,6 +30,8 @@ SMALL = 16 << 20
 
 FAILURES_KEPT = 1000
 """Told one by one in JSON; the rest is counted."""
+
+ATTEMPTS = 5
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -115,7 +117,7 @@ class Taking:
         except (OutOfSpace, ReadOnlyStorage):
             raise
         except (NotAFile, StorageFailure, OSError) as error:
-            self._fail(source.path, explain(error))
+            self._fail(source.path, _what_failed(source, error))
             return
         counts.files += outcome is Outcome.STORED
         counts.unchanged += outcome is Outcome.UNCHANGED
@@ -136,53 +138,82 @@ class Taking:
 
     def _take(self, source: Source) -> _Done:
         """In any thread. Raises `NotAFile`, `OSError`, `StorageFailure`, `RepositoryError`."""
-        if source.upload_id is not None and self._index.find_version(source.upload_id) is not None:
-            return Outcome.UNCHANGED, None
         fd = os.open(source.path, _OPEN)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise NotAFile("it is no file")
-            size = status.st_size if source.length is None else source.length
-            segment = Segment(f"/proc/{os.getpid()}/fd/{fd}", 0, size)
-            return self._upload(source, segment) if source.upload_id is not None else self._file(source, segment)
+            segments = [Segment(f"/proc/{os.getpid()}/fd/{fd}", 0, status.st_size)]
+            if source.upload_id is None:
+                return self._again_and_again(lambda: self._take_file(source, segments))
+            return self._again_and_again(lambda: self._take_upload(source, segments, status))
         finally:
             os.close(fd)
 
-    def _file(self, source: Source, segment: Segment) -> _Done:
-        ingested = self._engine.ingest([segment])
+    def _take_file(self, source: Source, segments: list[Segment]) -> _Done:
+        ingested = self._engine.ingest(segments)
         latest = None
         for version in self._index.versions(source.object):
             if version.owner is None:
                 latest = version
         if latest is not None and latest.manifest.name == ingested.manifest.name:
             return Outcome.UNCHANGED, ingested
-        job = Job(f"import-{secrets.token_hex(16)}", [segment], source.object, None, source.metadata, raw=False)
-        try:
-            self._index.add_version(
-                upload_id=job.upload_id,
-                object=job.object,
-                owner=job.owner,
-                manifest=ingested.manifest,
-                metadata=job.metadata,
-                raw=job.raw,
-                at=time.time(),
-            )
-        except ChunksMissing:  # collected just now
-            self._engine.complete(job)
+        self._add(source, f"import-{secrets.token_hex(16)}", ingested.manifest, time.time())
         return Outcome.STORED, ingested
 
-    def _upload(self, source: Source, segment: Segment) -> _Done:
-        """A server may be deleting it, or taking it in as well: the version is an upload's, so that both are no harm."""
+    def _take_upload(self, source: Source, segments: list[Segment], status: os.stat_result) -> _Done:
+        """A server may be taking it in too, or deleting it. For a server, a version counts only if it was made of a file of this
+        size and this time (`serving.versions`), so that it is no harm if the id is being used again."""
         assert source.upload_id is not None
-        if not self._is_finished(source.upload_id):
+        size, modified = status.st_size, status.st_mtime
+        existing = self._index.find_version(source.upload_id)
+        if existing is not None and (existing.manifest.size, existing.created_at) == (size, modified):
+            return Outcome.UNCHANGED, None
+        if size != source.length or not self._is_finished(source.upload_id):
             return Outcome.SKIPPED, None
-        job = Job(source.upload_id, [segment], source.object, source.owner, source.metadata, raw=True)
-        finished = self._engine.complete(job)
+        ingested = self._engine.ingest(segments)
+        if not self._is_finished(source.upload_id) or not _is_same(segments[0].path, source.path):
+            return Outcome.SKIPPED, ingested
+        if existing is not None:
+            self._index.drop_version(source.upload_id)
+        self._add(source, source.upload_id, ingested.manifest, modified)
         if not self._is_finished(source.upload_id):
             self._index.drop_version(source.upload_id)
-            return Outcome.SKIPPED, finished.ingested
-        return Outcome.STORED, finished.ingested
+            return Outcome.SKIPPED, ingested
+        return Outcome.STORED, ingested
+
+    def _add(self, source: Source, upload_id: str, manifest: Manifest, at: float) -> None:
+        self._index.add_version(
+            upload_id=upload_id,
+            object=source.object,
+            owner=source.owner,
+            manifest=manifest,
+            metadata=source.metadata,
+            raw=source.upload_id is not None,
+            at=at,
+        )
+
+    def _again_and_again(self, attempt: Callable[[], _Done]) -> _Done:
+        for _ in range(ATTEMPTS):
+            try:
+                return attempt()
+            except ChunksMissing:  # a collector with little grace has taken the content before there was a version of it
+                continue
+        raise StorageFailure("it was collected again and again before there was a version of it: expected more grace")
+
+
+def _what_failed(source: Source, error: Exception) -> str:
+    """The path is said anyway."""
+    if isinstance(error, OSError) and error.filename == source.path and error.strerror:
+        return error.strerror
+    return explain(error)
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.lstat(other))
+    except OSError:
+        return False
 
 
 def _is_small(path: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 __all__ = [
     "clip_range",
+    "counted",
     "json_line",
     "local_time",
     "parse_duration",
@@ -112,6 +113,11 @@ def show_size(size: int) -> str:
         number /= 1024
         del units[0]
     return f"{number:.1f} {units[0]}"
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def local_time(moment: float) -> str:

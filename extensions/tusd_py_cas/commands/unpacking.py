@@ -16,7 +16,7 @@ from tusd_py_cas.commands.finding import latest
 from tusd_py_cas.commands.names import METADATA_SUFFIX, safe_parts
 from tusd_py_cas.commands.outcomes import Failed, explain, report
 from tusd_py_cas.commands.output import tell
-from tusd_py_cas.commands.texts import show_size
+from tusd_py_cas.commands.texts import counted, show_size
 from tusd_py_cas.model import RepositoryError, Version
 from tusd_py_cas.reading import Reader
 from tusd_py_cas.repository import Repository
@@ -107,7 +107,7 @@ class Export:
 
     def _end(self, directory: str) -> None:
         if not self._as_json:
-            tell(f"{self._done} files, {show_size(self._bytes)}, written to {directory}")
+            tell(f"{counted(self._done, 'file')}, {show_size(self._bytes)}, written to {directory}")
         if self._failed:
             raise Failed(f"{self._failed} could not be exported")
 
