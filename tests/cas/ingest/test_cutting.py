@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tusd_py_cas.ingest.cutting import Cutter
 from tusd_py_cas.model import Parameters, RepositoryError
 
@@ -36,7 +35,7 @@ def contents(draw: st.DrawFn) -> bytes:
     """Runs of random bytes, of one byte, and of what was there before."""
     data = b""
     for seed, size, kind in draw(
-        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6000), st.sampled_from("random same again".split())), max_size=6)
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6000), st.sampled_from(["random", "same", "again"])), max_size=6)
     ):
         if kind == "random":
             data += random.Random(seed).randbytes(size)

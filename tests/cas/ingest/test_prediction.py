@@ -10,11 +10,11 @@ import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tests.cas.ingest.test_cutting import PARAMETERS, cut_whole
 from tusd_py_cas.index import Index
 from tusd_py_cas.ingest.prediction import Prediction
 from tusd_py_cas.model import Codec, Manifest, Piece, StoredChunk
+
+from tests.cas.ingest.test_cutting import PARAMETERS, cut_whole
 
 
 class KnownContent:
