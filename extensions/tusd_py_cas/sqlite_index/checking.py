@@ -25,6 +25,10 @@ _BATCH = 100
 
 _RULES = (
     (
+        "chunk {0} does not fit its seal",
+        "SELECT hex(name) FROM chunks WHERE seal <> chunk_seal(name, size, stored_size, codec, state)",
+    ),
+    (
         "chunk {0} is condemned, but a leaf has it",
         f"""SELECT hex(name) FROM chunks AS c
             WHERE state = {State.CONDEMNED:d} AND EXISTS (SELECT 1 FROM pieces WHERE chunk = c.id)""",

@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from tusd_py_cas.model import IndexDamaged, State, StoredChunk
-from tusd_py_cas.sqlite_index.rows import CHUNK, join_names, state_of, stored_chunk
+from tusd_py_cas.sqlite_index.rows import CHUNK, STATES, fits, join_names, stored_chunk
+from tusd_py_cas.sqlite_index.seals import seal_chunk
 
 __all__ = ["NAMES", "add_chunks", "all_chunks", "find_chunks", "mark_damaged"]
 
@@ -20,39 +21,39 @@ NAMES = """
 limited too, and by far faster than a query for each."""
 
 
+_SOUND = "seal = chunk_seal(name, size, stored_size, codec, state)"
+"""`chunk_seal` is `seal_chunk`, which connections know."""
+
+
 def find_chunks(connection: sqlite3.Connection, names: Sequence[bytes]) -> dict[bytes, StoredChunk]:
+    """A row that does not fit its seal says nothing: whoever stores the chunk again makes it good."""
     rows = connection.execute(
         f"{NAMES} SELECT {CHUNK} FROM names CROSS JOIN chunks AS c ON c.name = names.name WHERE c.state = {State.LIVE:d}",
         {"names": join_names(names), "count": len(names)},
     )
-    return {row[0]: stored_chunk(*row) for row in rows}
+    return {row[0]: stored_chunk(*row) for row in rows if fits(*row)}
 
 
 def add_chunks(
     connection: sqlite3.Connection, chunks: Sequence[StoredChunk], exists: Callable[[StoredChunk], bool], now: float
 ) -> list[StoredChunk]:
     """The chunks that do not exist."""
-    known = connection.execute(
-        f"{NAMES} SELECT c.name, c.size, c.state FROM names CROSS JOIN chunks AS c ON c.name = names.name",
-        {"names": join_names([chunk.name for chunk in chunks]), "count": len(chunks)},
-    )
-    rows = {name: (size, state) for name, size, state in known}
+    live = find_chunks(connection, [chunk.name for chunk in chunks])
     missing, added = [], []
     for chunk in chunks:
-        size, state = rows.get(chunk.name, (chunk.size, None))
-        if size != chunk.size:
-            raise IndexDamaged(f"chunk {chunk.name.hex()} has {size} bytes in the index, and {chunk.size} in fact")
-        if state == State.LIVE:
-            continue
-        if exists(chunk):
-            added.append((chunk.name, chunk.size, chunk.stored_size, chunk.codec.value, now))
+        if (known := live.get(chunk.name)) is not None:
+            if known.size != chunk.size:
+                raise IndexDamaged(f"chunk {chunk.name.hex()} has {known.size} bytes in the index, and {chunk.size} in fact")
+        elif exists(chunk):
+            row = (chunk.name, chunk.size, chunk.stored_size, chunk.codec.value, State.LIVE.value)
+            added.append((*row, now, seal_chunk(*row)))
         else:
             missing.append(chunk)
     connection.executemany(
-        f"""INSERT INTO chunks (name, size, stored_size, codec, state, changed_at) VALUES (?, ?, ?, ?, {State.LIVE:d}, ?)
-            ON CONFLICT (name) DO UPDATE SET stored_size = excluded.stored_size, codec = excluded.codec,
-                state = excluded.state, changed_at = excluded.changed_at
-            WHERE state <> {State.LIVE:d}""",
+        f"""INSERT INTO chunks (name, size, stored_size, codec, state, changed_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_size = excluded.stored_size, codec = excluded.codec,
+                state = excluded.state, changed_at = excluded.changed_at, seal = excluded.seal
+            WHERE state <> {State.LIVE:d} OR NOT {_SOUND}""",
         added,
     )
     return missing
@@ -60,13 +61,13 @@ def add_chunks(
 
 def mark_damaged(connection: sqlite3.Connection, names: Sequence[bytes], now: float) -> None:
     connection.executemany(
-        f"UPDATE chunks SET state = {State.DAMAGED:d}, changed_at = ? WHERE name = ? AND state = {State.LIVE:d}",
+        f"""UPDATE chunks SET state = {State.DAMAGED:d}, changed_at = ?,
+                seal = chunk_seal(name, size, stored_size, codec, {State.DAMAGED:d})
+            WHERE name = ? AND state = {State.LIVE:d} AND {_SOUND}""",
         [(now, name) for name in names],
     )
 
 
 def all_chunks(connection: sqlite3.Connection, after: bytes, limit: int) -> list[tuple[StoredChunk, State]]:
-    rows = connection.execute(
-        f"SELECT {CHUNK}, c.state FROM chunks AS c WHERE c.name > ? ORDER BY c.name LIMIT ?", (after, limit)
-    )
-    return [(stored_chunk(*row[:4]), state_of(row[4])) for row in rows]
+    rows = connection.execute(f"SELECT {CHUNK} FROM chunks AS c WHERE c.name > ? ORDER BY c.name LIMIT ?", (after, limit))
+    return [(stored_chunk(*row), STATES[row[4]]) for row in rows]

@@ -16,6 +16,7 @@ from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.os_errors import writing_failed
 from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, translate
 from tusd_py_cas.sqlite_index.schema import prepare
+from tusd_py_cas.sqlite_index.seals import seal_chunk
 
 __all__ = ["Connections"]
 
@@ -136,6 +137,7 @@ class Connections:
                 isolation_level=None,
                 check_same_thread=False,  # one thread at a time has it
             )
+            connection.create_function("chunk_seal", 5, seal_chunk, deterministic=True)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
             connection.execute(f"PRAGMA cache_size = -{_CACHE}")

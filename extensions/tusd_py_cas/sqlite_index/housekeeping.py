@@ -90,7 +90,9 @@ def drop_leaf(connection: sqlite3.Connection, id: int, before: float) -> bool:
 def condemn(connection: sqlite3.Connection, ids: Iterable[int], before: float) -> int:
     """Condemn those of the chunks that are still unused."""
     cursor = connection.executemany(
-        f"UPDATE chunks AS c SET state = {State.CONDEMNED:d} WHERE c.id = :id AND {_CHUNK_UNUSED}",
+        f"""UPDATE chunks AS c SET state = {State.CONDEMNED:d},
+                seal = chunk_seal(name, size, stored_size, codec, {State.CONDEMNED:d})
+            WHERE c.id = :id AND {_CHUNK_UNUSED} AND seal = chunk_seal(name, size, stored_size, codec, state)""",
         [{"id": id, "before": before} for id in ids],
     )
     return cursor.rowcount

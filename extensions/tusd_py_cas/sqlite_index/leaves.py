@@ -10,7 +10,7 @@ from itertools import accumulate
 from tusd_py_cas.model import LEAF, NAME_SIZE, ChunkRef, ChunksMissing, IndexDamaged, State, StoredChunk
 from tusd_py_cas.sqlite_index.chunks import NAMES
 from tusd_py_cas.sqlite_index.recent import Recent
-from tusd_py_cas.sqlite_index.rows import CHUNK, checked, join_names, stored_chunk
+from tusd_py_cas.sqlite_index.rows import CHUNK, checked, fits, join_names, stored_chunk
 from tusd_py_cas.sqlite_index.seals import seal_leaf
 
 __all__ = ["Leaf", "Leaves", "add_leaf", "chunks_of", "load_leaf", "read_leaf"]
@@ -45,13 +45,14 @@ def add_leaf(connection: sqlite3.Connection, chunks: Sequence[ChunkRef], now: fl
         raise ValueError(f"a leaf has 1 to {LEAF} chunks, not {len(chunks)}")
     names = join_names([chunk.name for chunk in chunks])
     rows = connection.execute(
-        f"""{NAMES} SELECT names.position, c.id, c.size FROM names CROSS JOIN chunks AS c ON c.name = names.name
+        f"""{NAMES} SELECT names.position, c.id, {CHUNK} FROM names CROSS JOIN chunks AS c ON c.name = names.name
             WHERE c.state = {State.LIVE:d}""",
         {"names": names, "count": len(chunks)},
-    ).fetchall()
-    if len(rows) != len(chunks):
-        raise ChunksMissing(frozenset(chunk.name for chunk in chunks) - {chunks[row[0]].name for row in rows})
-    for position, _, size in rows:
+    )
+    pieces = [(position, id, row[1]) for position, id, *row in rows if fits(*row)]
+    if len(pieces) != len(chunks):
+        raise ChunksMissing(frozenset(chunk.name for chunk in chunks) - {chunks[piece[0]].name for piece in pieces})
+    for position, _, size in pieces:
         if chunks[position].size != size:
             name = chunks[position].name.hex()
             raise IndexDamaged(f"chunk {name} has {size} bytes in the index, and {chunks[position].size} in fact")
@@ -62,7 +63,7 @@ def add_leaf(connection: sqlite3.Connection, chunks: Sequence[ChunkRef], now: fl
     ).lastrowid
     assert leaf is not None
     connection.executemany(
-        "INSERT INTO pieces (leaf, position, chunk) VALUES (?, ?, ?)", [(leaf, position, id) for position, id, _ in rows]
+        "INSERT INTO pieces (leaf, position, chunk) VALUES (?, ?, ?)", [(leaf, position, id) for position, id, _ in pieces]
     )
     return leaf
 

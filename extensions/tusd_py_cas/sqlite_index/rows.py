@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
 from tusd_py_cas.model import NAME_SIZE, Codec, IndexDamaged, Manifest, State, StoredChunk
+from tusd_py_cas.sqlite_index.seals import seal_chunk
 
-__all__ = ["CHUNK", "MANIFEST", "checked", "join_names", "manifest_of", "state_of", "stored_chunk"]
+__all__ = ["CHUNK", "MANIFEST", "STATES", "checked", "fits", "join_names", "manifest_of", "stored_chunk"]
 
-CHUNK = "c.name, c.size, c.stored_size, c.codec"
-"""Columns that `stored_chunk` takes, of the table `chunks AS c`."""
+CHUNK = "c.name, c.size, c.stored_size, c.codec, c.state, c.seal"
+"""Columns that `stored_chunk` and `fits` take, of the table `chunks AS c`."""
 
 MANIFEST = "m.id, m.name, m.size, m.blake3, m.sha256, m.composed, m.created_at, m.seal"
 """Columns of the table `manifests AS m`; `manifest_of` takes all but the seal."""
 
 _CODECS = {codec.value: codec for codec in Codec}
-_STATES = {state.value: state for state in State}
-_CHUNK_TYPES = (bytes, int, int, int)
+STATES = {state.value: state for state in State}
 _MANIFEST_TYPES = (int, bytes, int, int, float)
 
 
-def stored_chunk(name: Any, size: Any, stored_size: Any, codec: Any) -> StoredChunk:
-    found = _CODECS.get(codec)
-    if found is None or (type(name), type(size), type(stored_size), type(codec)) != _CHUNK_TYPES or len(name) != NAME_SIZE:
-        raise IndexDamaged(f"the row of a chunk makes no sense: {name!r}, {size!r}, {stored_size!r}, {codec!r}")
-    return StoredChunk(name, size, stored_size, found)
+def fits(name: Any, size: Any, stored_size: Any, codec: Any, state: Any, seal: Any) -> bool:
+    """Whether the row of a chunk is what was written."""
+    try:
+        return type(seal) is int and seal == seal_chunk(name, size, stored_size, codec, state)
+    except struct.error:
+        return False
 
 
-def state_of(value: Any) -> State:
-    if (state := _STATES.get(value)) is None:
-        raise IndexDamaged(f"a chunk is in the state {value!r}, which does not exist")
-    return state
+def stored_chunk(name: bytes, size: int, stored_size: int, codec: int, state: int, seal: int) -> StoredChunk:
+    """Raises `IndexDamaged` where the row is not what was written."""
+    if not fits(name, size, stored_size, codec, state, seal):
+        raise IndexDamaged(f"chunk {bytes(name).hex() if isinstance(name, bytes) else name!r} does not fit its seal")
+    return StoredChunk(name, size, stored_size, _CODECS[codec])
 
 
 def manifest_of(id: Any, name: Any, size: Any, blake3: Any, sha256: Any, composed: Any, created_at: Any) -> Manifest:

@@ -35,7 +35,8 @@ _TABLES = (
         stored_size INTEGER NOT NULL CHECK (stored_size > 0),
         codec INTEGER NOT NULL CHECK (codec = 1 OR codec = 0 AND stored_size = size),
         state INTEGER NOT NULL CHECK (state IN (0, 1, 2)),
-        changed_at REAL NOT NULL
+        changed_at REAL NOT NULL,
+        seal INTEGER NOT NULL
     ) STRICT""",
     "CREATE INDEX chunks_condemned ON chunks (id) WHERE state = 1",
     """CREATE TABLE leaves (
