@@ -67,7 +67,8 @@ class Index(Protocol):
         """LIVE chunks become DAMAGED."""
 
     def all_chunks(self, after: bytes = b"", limit: int = 1000) -> Sequence[tuple[StoredChunk, State]]:
-        """Chunks in any state in the order of their names, those behind `after`."""
+        """Chunks in any state in the order of their names, those behind `after`. A row that does not fit its seal is passed over:
+        `check` tells of it."""
 
     # Contents
 

@@ -69,5 +69,7 @@ def mark_damaged(connection: sqlite3.Connection, names: Sequence[bytes], now: fl
 
 
 def all_chunks(connection: sqlite3.Connection, after: bytes, limit: int) -> list[tuple[StoredChunk, State]]:
-    rows = connection.execute(f"SELECT {CHUNK} FROM chunks AS c WHERE c.name > ? ORDER BY c.name LIMIT ?", (after, limit))
+    rows = connection.execute(
+        f"SELECT {CHUNK} FROM chunks AS c WHERE c.name > ? AND {_SOUND} ORDER BY c.name LIMIT ?", (after, limit)
+    )
     return [(stored_chunk(*row), STATES[row[4]]) for row in rows]
