@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -31,51 +30,53 @@ END = 5.0
 LINE = 1 << 20
 """Bytes of a line that it says."""
 
+_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class Child:
     """Made by `start`. Of all tasks, and of one event loop. When the process has ended, all that is asked fails.
 
-    A socket is its input and its output: it hears of its parent's end, however that comes.
+    A socket is its input and its output, so it hears of its parent's end, however that comes; another is its error output.
     """
 
-    def __init__(
-        self,
-        popen: subprocess.Popen[bytes],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        errors: asyncio.StreamReader,
-        pipe: asyncio.ReadTransport,
-    ) -> None:
-        self._popen, self._writer, self._pipe = popen, writer, pipe
+    def __init__(self, popen: subprocess.Popen[bytes], talk: _Stream, errors: _Stream) -> None:
+        self._popen, self._writers = popen, (talk[1], errors[1])
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._ready: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._failure: Message | None = None  # once it can't answer any more
-        self._listening = asyncio.create_task(self._listen(reader, asyncio.create_task(_relay(errors))))
+        self._listening = asyncio.create_task(self._listen(talk[0], asyncio.create_task(_relay(errors[0]))))
 
     @classmethod
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
         """Raises `StorageFailure`, and what the process says in the place of being ready: `RepositoryError`."""
-        ours, theirs = socket.socketpair()
-        errors, their_errors = os.pipe()
+        talk, their_talk = socket.socketpair()
+        errors, their_errors = socket.socketpair()
         try:
             # In a thread: starting a process takes milliseconds, and on uvloop asyncio's own way copies the whole server.
-            popen = await asyncio.to_thread(_popen, command, environment, theirs, their_errors)
+            popen = await asyncio.to_thread(_popen, command, environment, their_talk, their_errors)
         except OSError as error:
-            ours.close()
-            os.close(errors)
+            talk.close()
+            errors.close()
             raise StorageFailure(f"the ingest process can't be started: {error.strerror}") from error
         finally:
-            theirs.close()
-            os.close(their_errors)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE)
-        child = cls(popen, reader, writer, *await _open_pipe(errors))
-        await child._wait_until_ready()
+            their_talk.close()
+            their_errors.close()
+        child = cls(popen, await _open(talk), await _open(errors))
+        try:
+            await child._wait_until_ready()
+        except BaseException:
+            await child.end()
+            raise
         return child
 
     @property
     def is_usable(self) -> bool:
         return self._failure is None
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
 
     async def ask(self, op: str, **fields: Any) -> Message:
         """The answer. Raises the error that it is, `StorageFailure` if the process ends instead. Cancelled, it returns when the
@@ -109,7 +110,7 @@ class Child:
     async def end(self) -> None:
         """Tell it to end, which it does whatever it is doing, and see that it has. Never raises."""
         self._fail("is ending")
-        self._writer.close()
+        self._writers[0].close()
         _, late = await asyncio.wait([self._listening], timeout=END)
         if late:
             self.kill()
@@ -121,7 +122,6 @@ class Child:
         try:
             _content(await asyncio.wait_for(asyncio.shield(self._ready), START))
         except TimeoutError:
-            self.kill()
             raise StorageFailure(f"the ingest process was not ready within {START:g} s") from None
 
     async def _listen(self, reader: asyncio.StreamReader, relaying: asyncio.Task[None]) -> None:
@@ -132,14 +132,17 @@ class Child:
             _log.error("the ingest process can't be understood", extra={"fields": {"error": str(error)}})
             self.kill()
         await relaying  # what it had to say at last; its error output ends with it
-        self._pipe.close()
-        self._writer.close()
+        self._close()
         self._fail(f"has ended with status {await self._reap()}")
 
     def _hear(self, message: Message) -> None:
         answer = self._answers.get(message["id"]) if "id" in message else self._ready
         if answer is not None and not answer.done():
             answer.set_result(message)
+
+    def _close(self) -> None:
+        for writer in self._writers:
+            writer.close()
 
     async def _reap(self) -> int | None:
         for _ in range(2):
@@ -161,11 +164,17 @@ class Child:
     def _send(self, message: Message) -> None:
         """What is not read yet is bounded: by how many ask at once, and how much an upload's metadata may have."""
         if self._failure is None:
-            self._writer.write(json.dumps(message).encode() + b"\n")
+            self._writers[0].write(json.dumps(message).encode() + b"\n")
 
 
-def _popen(command: Sequence[str], environment: Mapping[str, str], talk: socket.socket, errors: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=talk.fileno(), stdout=talk.fileno(), stderr=errors, env=environment)
+def _popen(
+    command: Sequence[str], environment: Mapping[str, str], talk: socket.socket, errors: socket.socket
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=talk.fileno(), stdout=talk.fileno(), stderr=errors.fileno(), env=environment)
+
+
+async def _open(ours: socket.socket) -> _Stream:
+    return await asyncio.open_unix_connection(sock=ours, limit=LINE)
 
 
 def _content(message: Message) -> Message:
@@ -173,14 +182,6 @@ def _content(message: Message) -> Message:
         raise error_from_json(message["error"])
     content: Message = message.get("ok", {})
     return content
-
-
-async def _open_pipe(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    reader = asyncio.StreamReader(limit=LINE)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    pipe = await asyncio.to_thread(os.fdopen, fd, "rb", buffering=0)  # a pipe can't block here, but the watchdog can't know
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
-    return reader, transport
 
 
 async def _relay(errors: asyncio.StreamReader) -> None:

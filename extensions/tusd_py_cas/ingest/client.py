@@ -10,14 +10,8 @@ from typing import Any
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.ingest.child import Child
-from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
-from tusd_py_cas.ingest.messages import (
-    Message,
-    finished_from_json,
-    ingested_from_json,
-    job_to_json,
-    segments_to_json,
-)
+from tusd_py_cas.ingest.jobs import Ingested, Segment
+from tusd_py_cas.ingest.messages import Message, ingested_from_json, segments_to_json
 from tusd_py_cas.model import Manifest
 
 __all__ = ["JOBS", "IngestProcess"]
@@ -62,9 +56,14 @@ class IngestProcess:
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def ingest(self, job: Job) -> Finished:
-        """Store a content and make it a version; durable on return."""
-        return finished_from_json(await self._ask("ingest", **job_to_json(job)))
+    def __repr__(self) -> str:
+        return f"<IngestProcess {self.pid or 'not running'}, {self._busy} jobs>"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that is running, if one is."""
+        task = self._starting
+        return task.result().pid if task is not None and task.done() and _is_usable(task) else None
 
     async def take(self, segments: Sequence[Segment]) -> Ingested:
         """Store a content; durable on return, but collected after the grace period if nobody makes it a version."""

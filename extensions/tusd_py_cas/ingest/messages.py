@@ -1,6 +1,6 @@
 """What a server and its ingest process say to each other: a JSON object a line, in both directions.
 
-    {"id": 7, "op": "ingest", ...}        asked, with a number that the answer has, too
+    {"id": 7, "op": "take", ...}          asked, with a number that the answer has, too
     {"id": 7, "op": "cancel"}             the answer is wanted at once; has no other answer
     {"id": 7, "ok": {...}}                answered
     {"id": 7, "error": {"kind": "OutOfSpace", "message": "..."}}
@@ -16,19 +16,15 @@ from dataclasses import asdict
 from typing import Any
 
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
-from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
+from tusd_py_cas.ingest.jobs import Ingested, Segment
 from tusd_py_cas.model import ChunkDamaged, IndexDamaged, Manifest, RepositoryError
 
 __all__ = [
     "Message",
     "error_from_json",
     "error_to_json",
-    "finished_from_json",
-    "finished_to_json",
     "ingested_from_json",
     "ingested_to_json",
-    "job_from_json",
-    "job_to_json",
     "manifest_from_json",
     "manifest_to_json",
     "segments_from_json",
@@ -40,28 +36,6 @@ Message = dict[str, Any]
 _KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (OutOfSpace, ReadOnlyStorage, StorageFailure, IndexDamaged, RepositoryError)
 }
-
-
-def job_to_json(job: Job) -> Message:
-    return {
-        "upload_id": job.upload_id,
-        "segments": segments_to_json(job.segments),
-        "object": job.object,
-        "owner": job.owner,
-        "metadata": dict(job.metadata),
-        "raw": job.raw,
-    }
-
-
-def job_from_json(message: Message) -> Job:
-    return Job(
-        upload_id=message["upload_id"],
-        segments=segments_from_json(message["segments"]),
-        object=message["object"],
-        owner=message["owner"],
-        metadata=message["metadata"],
-        raw=message["raw"],
-    )
 
 
 def segments_to_json(segments: Sequence[Segment]) -> list[list[Any]]:
@@ -84,14 +58,6 @@ def manifest_to_json(manifest: Manifest) -> Message:
 def manifest_from_json(message: Message) -> Manifest:
     digests = {name: None if message[name] is None else bytes.fromhex(message[name]) for name in ("blake3", "sha256")}
     return Manifest(**{**message, "name": bytes.fromhex(message["name"]), **digests})
-
-
-def finished_to_json(finished: Finished) -> Message:
-    return {"number": finished.number, "ingested": ingested_to_json(finished.ingested)}
-
-
-def finished_from_json(message: Message) -> Finished:
-    return Finished(message["number"], ingested_from_json(message["ingested"]))
 
 
 def ingested_to_json(ingested: Ingested) -> Message:

@@ -8,6 +8,7 @@ input does, at once and whatever is under way: the next one goes on with what is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,14 +22,7 @@ from threading import Event, Lock
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.ingest.engine import Cancelled, Engine
-from tusd_py_cas.ingest.messages import (
-    Message,
-    error_to_json,
-    finished_to_json,
-    ingested_to_json,
-    job_from_json,
-    segments_from_json,
-)
+from tusd_py_cas.ingest.messages import Message, error_to_json, ingested_to_json, segments_from_json
 from tusd_py_cas.ingest.priority import ignore_signals, yield_to_others
 from tusd_py_cas.keeping.collecting import collect
 from tusd_py_cas.model import RepositoryError
@@ -75,8 +69,6 @@ class Desk:
 
     def _do(self, message: Message, cancelled: Event) -> Message:
         match message["op"]:
-            case "ingest":
-                return finished_to_json(self._engine.complete(job_from_json(message), cancelled.is_set))
             case "take":
                 return ingested_to_json(self._engine.ingest(segments_from_json(message["segments"]), cancelled.is_set))
             case "digest":
@@ -84,8 +76,6 @@ class Desk:
             case "collect":
                 grace, dry_run = message["grace"], message["dry_run"]
                 return asdict(collect(self._repository, grace=grace, now=time.time(), dry_run=dry_run))
-            case "ping":
-                return {}
             case other:
                 raise StorageFailure(f"the ingest process is asked for {other!r}, which it does not know")
 
@@ -106,7 +96,8 @@ class _ToParent(logging.Handler):
         if record.exc_info:
             fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
         line: Message = {"level": record.levelno, "message": record.getMessage(), "fields": fields}
-        _write_line(2, line)
+        with contextlib.suppress(OSError):  # the parent is gone
+            _write_line(2, line)
 
 
 def _write_line(fd: int, message: Message) -> None:
