@@ -162,7 +162,7 @@ class Taking:
         return Outcome.STORED, ingested
 
     def _take_upload(self, source: Source, segments: list[Segment], status: os.stat_result) -> _Done:
-        """A server may be taking it in too, or deleting it. For a server, a version counts only if it was made of a file of this
+        """A server may be taking it in too, or deleting it. For it a version counts only if it was made of a file of this
         size and this time (`serving.versions`), so that it is no harm if the id is being used again."""
         assert source.upload_id is not None
         size, modified = status.st_size, status.st_mtime
