@@ -68,16 +68,16 @@ class ZstdContent(PlainContent):
         if offset < self._start:
             self._start, self._offset, self._frame = 0, 0, None
         while True:
-            if self._offset >= self._version.manifest.size:
-                self._mistaken(self._version.manifest.name)
-                raise StorageFailure(f"the stored frames of {self._version.upload_id!r} have changed while they were sent")
             piece = await self._pieces.at(self._offset)
             size = frame_size(piece.chunk)
-            if offset < self._start + size:
+            behind = self._start + size
+            if behind > self.size or (behind == self.size) != (piece.start + piece.chunk.size == self._version.manifest.size):
+                raise self._changed()
+            if offset < behind:
                 if self._frame is None:
                     self._frame = await self._load(piece)
                 return self._frame
-            self._start, self._offset, self._frame = self._start + size, piece.start + piece.chunk.size, None
+            self._start, self._offset, self._frame = behind, piece.start + piece.chunk.size, None
 
     async def _load(self, piece: Piece) -> bytes:
         ahead, self._ahead = self._ahead, None
@@ -89,11 +89,15 @@ class ZstdContent(PlainContent):
         except (ChunkDamaged, RepositoryError) as damage:
             raise unreadable(self._version.upload_id, damage, self._counts) from damage
         if len(frame) != frame_size(piece.chunk):
-            self._mistaken(self._version.manifest.name)
-            raise StorageFailure(f"a chunk of {self._version.upload_id!r} was stored again while it was sent")
+            raise self._changed()
         if (following := self._pieces.known(piece.start + piece.chunk.size)) is not None:
             self._ahead = following, self._begin(following)
         return frame
+
+    def _changed(self) -> StorageFailure:
+        """What to raise where frames are not as large as they were: some chunk has been stored again in another form."""
+        self._mistaken(self._version.manifest.name)
+        return StorageFailure(f"the stored frames of {self._version.upload_id!r} have changed since they were counted")
 
     def _begin(self, piece: Piece) -> asyncio.Future[bytes]:
         repository = self._access.repository

@@ -37,6 +37,9 @@ LOCK_PAUSE = 0.05
 LOCK_WAIT = 20.0
 """Seconds between two tries to lock an upload, and for how long. Finished uploads are locked for moments only."""
 
+REMEMBERED = 1000
+"""Uploads that are remembered to have failed."""
+
 ATTEMPTS = 3
 """Times that a content is stored and then collected by somebody with no grace at all, before it is a failure."""
 
@@ -93,7 +96,7 @@ class Intake:
             self._counts.failures += 1
             self.failed.pop(upload_id, None)
             self.failed[upload_id] = None
-            if len(self.failed) > 1000:
+            if len(self.failed) > REMEMBERED:
                 del self.failed[next(iter(self.failed))]
             raise
         self.failed.pop(upload_id, None)

@@ -45,36 +45,37 @@ class OpenedCas:
         self, repository: Repository, process: IngestProcess, *, replaces: bool, gc_interval: float, gc_grace: float
     ) -> None:
         self._process, self._replaces = process, replaces
-        self._access = Access(repository)
-        self._counts = Counts()
-        self._totals = TotalsKept(self._access)
-        self._collector = Collector(process, self._counts, interval=gc_interval, grace=gc_grace)
+        self.access = Access(repository)
+        self.counts = Counts()
+        self._totals = TotalsKept(self.access)
+        self.collector = Collector(process, self.counts, interval=gc_interval, grace=gc_grace)
         self._turn = Turn(repository.path)
         self._consumer = CasConsumer()
         self._running = self._closed = False
         self.consumers: Sequence[Consumer] = (self._consumer,)
-        self.readings: Sequence[Reading] = readings(self._counts, self._totals)
+        self.readings: Sequence[Reading] = readings(self.counts, self._totals)
 
     def __repr__(self) -> str:
-        return f"<OpenedCas {'replacing' if self._replaces else 'keeping'} in {self._access.repository!r}>"
+        return f"<OpenedCas {'replacing' if self._replaces else 'keeping'} in {self.access.repository!r}>"
 
     def around(self, data: DataStore) -> CasStore:
-        access, counts = self._access, self._counts
+        access, counts = self.access, self.counts
+        self.opener = Opener(access, counts)
         versions = Versions(access, data)
-        self._intake = intake = Intake(access, versions, data, self._process, counts)
-        self._replacer = Replacer(access, versions, data, intake, counts)
-        self._adopter = Adopter(intake, self._taken_in)
-        self._digester = Digester(access, self._process, intake)
+        self.intake = intake = Intake(access, versions, data, self._process, counts)
+        self.replacer = Replacer(access, versions, data, intake, counts)
+        self.adopter = Adopter(intake, self._taken_in)
+        self.digester = Digester(access, self._process, intake)
         self._consumer.intake, self._consumer.taken_in = intake, self._taken_in
         joiner = Joiner(data, access, versions, intake, replaces=self._replaces, working=self._is_working)
-        return CasStore(data, access, versions, Opener(access, counts), joiner)
+        return CasStore(data, access, versions, self.opener, joiner)
 
     def attach(self, host: Host) -> None:
-        self._intake.host = self._replacer.host = self._adopter.host = host
+        self.intake.host = self.replacer.host = self.adopter.host = host
 
     def _taken_in(self, upload_id: str) -> None:
         if self._replaces:
-            self._replacer.consider(upload_id)
+            self.replacer.consider(upload_id)
 
     def _is_working(self) -> bool:
         return self._running and not self._closed
@@ -84,7 +85,7 @@ class OpenedCas:
         try:
             async with asyncio.TaskGroup() as work:
                 if self._replaces:
-                    work.create_task(_keep_going(self._replacer.follow))
+                    work.create_task(_keep_going(self.replacer.follow))
                 work.create_task(self._work_for_all(work))
         finally:
             self._running = False
@@ -93,12 +94,12 @@ class OpenedCas:
     async def _work_for_all(self, work: asyncio.TaskGroup) -> None:
         """What one process does, once it has the turn."""
         while True:
-            if await self._access.change(self._turn.take):
+            if await self.access.change(self._turn.take):
                 break
             await asyncio.sleep(TURN)
-        rounds = [self._adopter.run, self._digester.run, self._collector.run]
+        rounds = [self.adopter.run, self.digester.run, self.collector.run]
         if self._replaces:
-            rounds.append(self._replacer.go_round)
+            rounds.append(self.replacer.go_round)
         for each in rounds:
             work.create_task(_keep_going(each))
 
@@ -108,7 +109,7 @@ class OpenedCas:
         self._closed = True
         await self._process.close()
         await self._totals.close()
-        await self._access.close()
+        await self.access.close()
 
 
 async def _keep_going(work: Callable[[], Awaitable[None]]) -> None:
