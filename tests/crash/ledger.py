@@ -2,7 +2,8 @@
 
 A client knows three things that no crash may contradict: what it has sent (a server can't have more), what was
 acknowledged (a server can't have less), and what it has asked for. Everything here works on those; it knows nothing of
-how the server stores an upload, but for one promise of the layout: `<upload-dir>/<id>` begins with the bytes up to the offset.
+how the server stores an upload, but for one promise of the layout: `<upload-dir>/<id>` begins with the bytes up to the offset,
+unless an extension has taken a finished upload over.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def demand(condition: object, what: str, upload: Upload, answer: Answer | None =
 class Audit:
     """Compares everything in a ledger with a server that was started anew on the same directory."""
 
-    def __init__(self, client: TusClient, directory: Path, promise: Promise) -> None:
-        self.client, self.directory, self.promise = client, directory, promise
+    def __init__(self, client: TusClient, directory: Path, promise: Promise, *, taken_over: bool = False) -> None:
+        self.client, self.directory, self.promise, self.taken_over = client, directory, promise, taken_over
 
     def check(self, uploads: list[Upload]) -> list[Upload]:
         """Check all; returns those that are still there. The others were allowed to go."""
@@ -201,8 +202,8 @@ class Audit:
             upload.checked += 1
             if upload.checked > 2:  # compared twice already; all are once more at the end
                 return
-        with (self.directory / upload.id).open("rb") as file:
-            data = file.read(offset)
+        taken_over = self.taken_over and offset == upload.length
+        data = stored_bytes(self.client, self.directory, upload, taken_over=taken_over)[:offset]
         demand(len(data) == offset, f"only {len(data)} of {offset} bytes are on disk", upload)
         demand(
             data == upload.source[:offset], f"the bytes on disk differ from {first_difference(data, upload.source)} on", upload
@@ -238,7 +239,21 @@ def first_difference(data: bytes | memoryview, expected: memoryview) -> int:
     return low
 
 
-def check_end(client: TusClient, directory: Path, uploads: list[Upload]) -> None:
+def stored_bytes(client: TusClient, directory: Path, upload: Upload, *, taken_over: bool) -> bytes:
+    """What is in the upload's file. Where it may have been taken over, and there is none, or the empty one of a final that
+    never had bytes of its own, what GET says."""
+    try:
+        data = (directory / upload.id).read_bytes()
+        if data or not taken_over:
+            return data
+    except FileNotFoundError:
+        demand(taken_over, "its file is gone", upload)
+    got = client.get(upload.path)
+    demand(got.status == 200, "GET of an upload that was taken over", upload, got)
+    return got.body
+
+
+def check_end(client: TusClient, directory: Path, uploads: list[Upload], *, taken_over: bool = False) -> None:
     """All that was finished has the SHA-256 of its source, by GET and on disk."""
     for upload in uploads:
         if upload.deleting:
@@ -248,7 +263,7 @@ def check_end(client: TusClient, directory: Path, uploads: list[Upload]) -> None
         demand(got.status == 200, "GET of a finished upload", upload, got)
         demand(digest(got.body) == digest(upload.source), "GET gives other bytes than were sent", upload)
         demand(
-            digest((directory / upload.id).read_bytes()) == digest(upload.source),
+            digest(stored_bytes(client, directory, upload, taken_over=taken_over)) == digest(upload.source),
             "the file has other bytes than were sent",
             upload,
         )

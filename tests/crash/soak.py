@@ -31,7 +31,8 @@ def _start_in_vain(server: ServerProcess) -> None:
 
 
 class Soak:
-    """`stop` ends the server the hard way; `recover` is called once it and all clients are at rest."""
+    """`stop` ends the server the hard way; `recover` is called once it and all clients are at rest. With `taken_over`, finished
+    uploads need not be in files of their own."""
 
     def __init__(
         self,
@@ -40,7 +41,9 @@ class Soak:
         *args: str,
         stop: Callable[[ServerProcess], None] = ServerProcess.kill,
         recover: Callable[[], None] = lambda: None,
+        taken_over: bool = False,
     ) -> None:
+        self.taken_over = taken_over
         self.directory, self.promise, self.args, self.stop, self.recover = directory, promise, args, stop, recover
         self.seed = new_seed()
         self.rng = random.Random(self.seed)
@@ -68,7 +71,8 @@ class Soak:
         if self.rng.random() < STUMBLES:
             self._stumble()
         self.server = ServerProcess(self.directory, *self.args).start()
-        alive = Audit(self.server.client(), self.directory, self.promise).check(self.uploads)
+        audit = Audit(self.server.client(), self.directory, self.promise, taken_over=self.taken_over)
+        alive = audit.check(self.uploads)
         there = set(map(id, alive))
         self.uploads = [upload for upload in alive if upload.finished or self._has_parts(upload, there)]
         self.planned = [upload for upload in self.planned if self._has_parts(upload, there)]
@@ -110,4 +114,4 @@ class Soak:
         mix = Mix(self.server.client(), f"{self.seed}/end", self.uploads, self.planned, ticks=None)
         mix.start()
         mix.join()
-        check_end(self.server.client(), self.directory, self.uploads)
+        check_end(self.server.client(), self.directory, self.uploads, taken_over=self.taken_over)

@@ -21,6 +21,8 @@ from typing import Self
 
 import pytest
 
+from tests.support.processes import processes_of
+
 PLACING = ("openat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "symlink")
 FILLING = (
     "write",
@@ -84,20 +86,6 @@ def parse(log: str) -> list[Call]:
         calls.append(Call(thread, name, nth, text))
         unfinished[thread] = calls[-1]
     return calls
-
-
-def processes_of(leader: int) -> list[int]:
-    """The processes of a server: those in the session that its first process leads."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:  # it has ended meanwhile
-                continue
-            if int(fields[3]) == leader and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 class Strace:

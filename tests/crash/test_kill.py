@@ -14,7 +14,7 @@ import pytest
 from tests.crash.ledger import Promise, digest, take_source
 from tests.crash.resuming import ResumingClient
 from tests.crash.soak import Soak
-from tests.crash.strace import processes_of
+from tests.support.processes import processes_of
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
 from tests.support.wire import OFFSET_STREAM, Connection, checksum

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Self
 from weakref import WeakSet
 
+from tests.support.processes import processes_of
+from tests.support.waiting import until
 from tests.support.wire import TusClient
 
 WATCHDOG = str(Path(__file__).with_name("watchdog.py"))
@@ -149,6 +151,7 @@ class ServerProcess:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
+            until(lambda: not processes_of(self.pid), what="children that live on")
 
     def __enter__(self) -> Self:
         return self.start()
