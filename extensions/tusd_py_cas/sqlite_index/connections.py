@@ -14,7 +14,7 @@ from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.layout import FILE_MODE, sync_directory
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.os_errors import writing_failed
-from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, translate
+from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, ERRORS, translate
 from tusd_py_cas.sqlite_index.schema import prepare
 from tusd_py_cas.sqlite_index.seals import seal_chunk
 
@@ -56,7 +56,7 @@ class Connections:
             _use_wal(connection)
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             prepare(connection, self.path, repository_id, create=create)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             _close(connection)
             raise translate(error, self.path, doing) from error
         except BaseException:
@@ -96,7 +96,7 @@ class Connections:
             connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except ERRORS as error:
             _close(connection)  # which rolls back; a new one has no memory of what went wrong
             raise translate(error, self.path, doing) from error
         except BaseException:
@@ -142,7 +142,7 @@ class Connections:
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
             connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             connection.execute("PRAGMA cell_size_check = ON")  # sees some damage that would else be read over
-        except sqlite3.Error as error:
+        except ERRORS as error:
             if connection is not None:
                 _close(connection)
             raise translate(error, self.path, doing) from error

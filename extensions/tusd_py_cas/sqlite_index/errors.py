@@ -8,7 +8,10 @@ import sqlite3
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
 from tusd_py_cas.model import IndexDamaged
 
-__all__ = ["BUSY_TIMEOUT", "translate"]
+__all__ = ["BUSY_TIMEOUT", "ERRORS", "translate"]
+
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite's module raises. The latter in the place of an error whose message quotes damaged bytes."""
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for others who write. Transactions take milliseconds; on a disk that is failing, seconds."""
@@ -30,11 +33,11 @@ _DAMAGED = frozenset(
 _NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE})
 
 
-def translate(error: sqlite3.Error, path: str, doing: str) -> Exception:
+def translate(error: Exception, path: str, doing: str) -> Exception:
     """The failure to raise `from error`, which happened while `doing` something with the index at `path`."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # Python's own: text that is no UTF-8, or a connection used wrongly
-        if isinstance(error, sqlite3.OperationalError):
+    if code is None:  # Python's own: a text that is no UTF-8, or a connection used wrongly
+        if isinstance(error, sqlite3.OperationalError | UnicodeDecodeError):
             return _damaged(error, path, doing)
         return StorageFailure(f"{doing}: {error}")
     primary = code & 0xFF
@@ -49,5 +52,5 @@ def translate(error: sqlite3.Error, path: str, doing: str) -> Exception:
     return StorageFailure(f"{doing}: {error}")
 
 
-def _damaged(error: sqlite3.Error, path: str, doing: str) -> IndexDamaged:
+def _damaged(error: Exception, path: str, doing: str) -> IndexDamaged:
     return IndexDamaged(f"{doing}: the index {path!r} is damaged ({error}): restore it from a backup")

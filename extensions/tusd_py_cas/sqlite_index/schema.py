@@ -14,6 +14,8 @@ row, or asked for it: what nothing refers to is kept for a while from then on.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tusd_py_cas.model import IndexDamaged, RepositoryError
@@ -150,13 +152,14 @@ def _is_current(connection: sqlite3.Connection, path: str, repository_id: str) -
     return True
 
 
-def describe(connection: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
+def describe(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str | None]:
     """The statements that have made the tables and indexes of this database, by kind and name."""
     rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'")
     return {(kind, name): sql for kind, name, sql in rows}
 
 
-def expected_schema() -> dict[tuple[str, str], str | None]:
+@cache
+def expected_schema() -> Mapping[tuple[str, str], str | None]:
     """What `describe` says of an index that nobody has touched."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:

@@ -90,7 +90,9 @@ class VersionSuite:
 
     def test_versions_in_order(self, index: Index) -> None:
         made = content(index, 1)
-        for n, (object, owner) in enumerate([("b", "x"), ("a", None), ("b", None), ("a", "y"), ("b", ""), ("b", None), ("a", None)]):
+        for n, (object, owner) in enumerate(
+            [("b", "x"), ("a", None), ("b", None), ("a", "y"), ("b", ""), ("b", None), ("a", None)]
+        ):
             version(index, f"{n}", made, object=object, owner=owner)
         everything = [
             ("a", None, 1, "1"),
