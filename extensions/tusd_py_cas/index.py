@@ -67,8 +67,8 @@ class Index(Protocol):
         """LIVE chunks become DAMAGED."""
 
     def all_chunks(self, after: bytes = b"", limit: int = 1000) -> Sequence[tuple[StoredChunk, State]]:
-        """Chunks in any state in the order of their names, those behind `after`. A row that does not fit its seal is passed over:
-        `check` tells of it."""
+        """Chunks in any state in the order of their names, those behind `after`. Rows that do not fit their seal are left out;
+        `check` tells of them."""
 
     # Contents
 

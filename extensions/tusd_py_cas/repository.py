@@ -77,40 +77,19 @@ class Repository:
         try:
             self.chunks.read(chunk)
         except ChunkDamaged as damage:
-            if self._corrected(chunk):
-                return
             # Marked first: after a crash in between, nobody takes it for stored, and `verify` moves the file away.
             self.index.mark_damaged([chunk.name])
-            moved = self.chunks.quarantine(chunk)
-            _log.error("chunk damaged", extra={"fields": {**fields, "what": damage.what, "quarantined": moved}})
+            outcome = {"quarantined": self.chunks.quarantine(chunk), "healed": self.heal(chunk.name)}
+            _log.error("chunk damaged", extra={"fields": {**fields, "what": damage.what, **outcome}})
         else:
             _log.warning("a chunk that was damaged reads well now", extra={"fields": fields})
 
-    def _corrected(self, chunk: StoredChunk) -> bool:
-        """Whether its file is sound, but the index has it wrong. It is told the codec and stored size, which no seal covers."""
-        sound = self.chunks.find_sound(chunk.name)
-        if sound is None:
-            return False
-        fields = {"chunk": chunk.name.hex(), "index": _form(chunk), "file": _form(sound)}
-        if sound.size != chunk.size:
-            _log.error("the index has another size for a chunk: restore it from a backup", extra={"fields": fields})
-        else:
-            self.index.mark_damaged([chunk.name])
-            self.index.add_chunks([sound], self.chunks.exists)
-            _log.error("the index had another form for a chunk, which has been corrected", extra={"fields": fields})
-        return True
-
-    def heal(self, chunk: StoredChunk) -> bool:
-        """Count a chunk that had been set aside as stored again, if there is a sound file of it; whether there is.
-
-        Raises `StorageFailure`, `IndexDamaged`.
+    def heal(self, name: bytes) -> bool:
+        """Count a chunk as stored again that is not LIVE or whose row is damaged, if there is a sound file of it, in any form:
+        somebody has put it back, or an ingest has left it. Whether there is. Raises `StorageFailure`, `IndexDamaged`.
         """
-        sound = self.chunks.find_sound(chunk.name)
+        sound = self.chunks.find_sound(name)
         return sound is not None and not self.index.add_chunks([sound], self.chunks.exists)
-
-
-def _form(chunk: StoredChunk) -> str:
-    return f"{chunk.size} bytes in {chunk.stored_size}, {chunk.codec.name.lower()}"
 
 
 def _create(layout: Layout, parameters: Parameters | None, durable: bool) -> Description:

@@ -28,7 +28,7 @@ class Found:
 
 
 def walk(layout: Layout) -> Iterator[Found]:
-    """All regular files that are called as those of chunks are, in their directories; anything else is passed over. In the order
+    """All regular files that are called as those of chunks are, in their directories; nothing else. In the order
     of the directories, not of names. Raises `StorageFailure`."""
     for first in _DIRECTORIES:
         directory = layout.chunk_directory(first)

@@ -7,7 +7,6 @@ make a whole repository count as damaged.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections import deque
@@ -15,18 +14,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
 
-from tusd_py.ports.failures import StorageFailure
+from tusd_py_cas.chunk_files import Found
+from tusd_py_cas.keeping.examining import Examined, Outcome, examine
 from tusd_py_cas.keeping.pace import STEP, Pace
-from tusd_py_cas.model import ChunkDamaged, IndexDamaged, Manifest, RepositoryError, State, StoredChunk, Version
+from tusd_py_cas.model import Codec, IndexDamaged, Manifest, RepositoryError, State, StoredChunk, Version
 from tusd_py_cas.repository import Repository
 
 __all__ = ["Finding", "Verified", "verify"]
-
-_log = logging.getLogger("tusd_py.cas")
 
 THREADS = 4
 """At most, and no more than there are processors: hashing and decompressing leave the interpreter's lock."""
@@ -44,8 +41,9 @@ class Verified:
     """What `verify` has found. `bytes` are those of the `checked` chunks as they are stored.
 
     `damaged` are set aside; among them are those that had been before. `unreadable` could not be judged: reading failed.
-    `healed` had been set aside, but are sound again. `affected` are the versions that have damaged or unreadable chunks.
-    `orphans` are files that no row of the index knows; some may just be being written. `complete` is False after a stop.
+    `healed` had been set aside but are sound again, or the index had them wrong. `affected` are the versions that have damaged
+    or unreadable chunks, or whose chunks the index can't tell. `orphans` are files that no row of the index is about; some may
+    just be being written. `complete` is False after a stop, and where the index was too damaged to go on.
     """
 
     checked: int = 0
@@ -85,8 +83,8 @@ def verify(
     try:
         run.check_index()
         run.check_chunks(fraction, random.Random(seed))
+        run.look_at_files()
         run.find_affected()
-        run.count_orphans()
     except _Stopped:
         run.complete = False
     except IndexDamaged as error:
@@ -97,17 +95,6 @@ def verify(
 
 class _Stopped(Exception):
     """`stop` said so."""
-
-
-class _Outcome(Enum):
-    SOUND = auto()
-    HEALED = auto()
-    GONE = auto()
-    DAMAGED = auto()
-    UNREADABLE = auto()
-
-
-_Examined = tuple[_Outcome, str]
 
 
 @dataclass(slots=True)
@@ -152,7 +139,7 @@ class _Run:
 
     def check_chunks(self, fraction: float, chance: random.Random) -> None:
         threads = min(THREADS, os.cpu_count() or 1)
-        under_way: deque[tuple[StoredChunk, Future[_Examined]]] = deque()
+        under_way: deque[tuple[StoredChunk, Future[Examined]]] = deque()
         pool = ThreadPoolExecutor(threads, thread_name_prefix="tusd-verify")
         try:
             for chunk, state in self._rows():
@@ -160,7 +147,7 @@ class _Run:
                     continue
                 if not self.pace.wait(chunk.stored_size, self.stop):
                     raise _Stopped
-                under_way.append((chunk, pool.submit(_examine, self.repository, chunk, state)))
+                under_way.append((chunk, pool.submit(examine, self.repository, chunk, state)))
                 if len(under_way) > 2 * threads:
                     self._note(*under_way.popleft())
             while under_way:
@@ -177,21 +164,21 @@ class _Run:
                 yield row
             after = rows[-1][0].name
 
-    def _note(self, chunk: StoredChunk, examined: Future[_Examined]) -> None:
+    def _note(self, chunk: StoredChunk, examined: Future[Examined]) -> None:
         outcome, what = self._wait_for(examined)
-        if outcome is _Outcome.GONE:
+        if outcome is Outcome.GONE:
             return
         self.checked += 1
         self.size += chunk.stored_size
-        if outcome is _Outcome.HEALED:
+        if outcome is Outcome.HEALED:
             self.healed += 1
-        elif outcome is _Outcome.DAMAGED:
+        elif outcome is Outcome.DAMAGED:
             self.damaged.append(Finding(chunk.name, what))
-        elif outcome is _Outcome.UNREADABLE:
+        elif outcome is Outcome.UNREADABLE:
             self.unreadable.append(Finding(chunk.name, what))
         self.progress(chunk.stored_size)
 
-    def _wait_for(self, examined: Future[_Examined]) -> _Examined:
+    def _wait_for(self, examined: Future[Examined]) -> Examined:
         while True:
             try:
                 return examined.result(STEP)
@@ -199,9 +186,9 @@ class _Run:
                 self._go_on()
 
     def find_affected(self) -> None:
-        """Which versions have chunks that were found bad. Looks through all contents, if there are any such chunks."""
+        """Which versions have chunks that were found bad, or can't be listed. Looks through all contents, if need be."""
         bad = {name for name, _ in (*self.damaged, *self.unreadable)}
-        if not bad:
+        if not bad and not self.index_errors:
             return
         seen: dict[bytes, bool] = {}  # contents by name: many versions may have the same
         for version in self.repository.index.versions():
@@ -224,61 +211,29 @@ class _Run:
             return False
         return False
 
-    def count_orphans(self) -> None:
-        """Files without a row, or in another form than it says. A directory at a time, which bounds memory."""
+    def look_at_files(self) -> None:
+        """Files that belong to no row, or have another form than it says. A directory at a time, which bounds memory."""
         rows = self._rows()
         row = next(rows, None)
-        for first, files in groupby(self.repository.chunks.walk(), key=lambda file: file.name[0]):
-            self._go_on()
-            forms = {(file.name, file.codec) for file in files}
+        for first, found in groupby(self.repository.chunks.walk(), key=lambda file: file.name[0]):
+            files = {(file.name, file.codec): file for file in found}
+            known = set()
             while row is not None and row[0].name[0] <= first:
-                forms.discard((row[0].name, row[0].codec))
+                files.pop((row[0].name, row[0].codec), None)
+                known.add(row[0].name)
                 row = next(rows, None)
-            self.orphans += len(forms)
+            for file in files.values():
+                self._go_on()
+                if self.index_errors and file.name not in known and self._has_made_good(file):
+                    self.healed += 1
+                else:
+                    self.orphans += 1
 
-
-def _examine(repository: Repository, chunk: StoredChunk, state: State) -> _Examined:
-    """Read and judge one chunk, and see to what follows from it. In a thread of the pool."""
-    try:
-        repository.chunks.read(chunk, from_disk=True)
-        what = ""
-    except ChunkDamaged as damage:
-        what = damage.what
-    except StorageFailure as error:
-        return _Outcome.UNREADABLE, str(error)
-    if state is State.LIVE:
-        return _after_damage(repository, chunk, what) if what else (_Outcome.SOUND, "")
-    if repository.heal(chunk):
-        return _Outcome.HEALED, ""
-    _move_away(repository, chunk)
-    return _after_damage(repository, chunk, what)
-
-
-def _after_damage(repository: Repository, chunk: StoredChunk, what: str) -> _Examined:
-    """What a chunk that did not read well has become: others are at work too."""
-    repository.damaged(chunk)
-    now = _row_of(repository, chunk.name)
-    if now is None or now[1] is State.CONDEMNED:  # collected: it was not in use
-        return _Outcome.GONE, ""
-    if now[1] is State.DAMAGED:
-        return _Outcome.DAMAGED, what or "its file has gone meanwhile"
-    try:
-        repository.chunks.read(now[0])
-    except ChunkDamaged as damage:  # and marking it has failed, or is not the remedy, as the log says
-        return _Outcome.DAMAGED, damage.what
-    return (_Outcome.SOUND if now[0] == chunk else _Outcome.HEALED), ""
-
-
-def _move_away(repository: Repository, chunk: StoredChunk) -> None:
-    """The file of a chunk that had been set aside, but is in its place: a crash came between, or somebody has put it back."""
-    try:
-        repository.chunks.quarantine(chunk)
-    except StorageFailure as error:
-        fields = {"chunk": chunk.name.hex(), "error": str(error)}
-        _log.error("a damaged chunk could not be set aside", extra={"fields": fields})
-
-
-def _row_of(repository: Repository, name: bytes) -> tuple[StoredChunk, State] | None:
-    """What the index has of this name now."""
-    before = max(0, int.from_bytes(name, "big") - 1).to_bytes(len(name), "big")
-    return next((row for row in repository.index.all_chunks(before, 2) if row[0].name == name), None)
+    def _has_made_good(self, file: Found) -> bool:
+        """Whether its row was damaged, and says now what the file is."""
+        forms = [(file.name, codec) for codec in Codec]
+        if len(self.repository.index.without_row(forms, None)) == len(forms):
+            return False
+        if not self.pace.wait(file.size, self.stop):
+            raise _Stopped
+        return self.repository.heal(file.name)
