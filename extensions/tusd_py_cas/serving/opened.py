@@ -67,8 +67,8 @@ class OpenedCas:
         self.adopter = Adopter(intake, self._taken_in)
         self.digester = Digester(access, self._process, intake)
         self._consumer.intake, self._consumer.taken_in = intake, self._taken_in
-        joiner = Joiner(data, access, versions, intake, replaces=self._replaces, working=self._is_working)
-        return CasStore(data, access, versions, self.opener, joiner)
+        self.joiner = Joiner(data, access, versions, intake, replaces=self._replaces, working=self._is_working)
+        return CasStore(data, access, versions, self.opener, self.joiner)
 
     def attach(self, host: Host) -> None:
         self.intake.host = self.replacer.host = self.adopter.host = host
