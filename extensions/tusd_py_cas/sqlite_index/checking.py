@@ -26,7 +26,7 @@ _BATCH = 100
 _RULES = (
     (
         "chunk {0} does not fit its seal",
-        "SELECT hex(name) FROM chunks WHERE seal <> chunk_seal(name, size, stored_size, codec, state)",
+        "SELECT hex(name) FROM chunks WHERE seal < 0 OR seal <> chunk_seal(name, size, stored_size, codec, state)",
     ),
     (
         "chunk {0} is condemned, but a leaf has it",

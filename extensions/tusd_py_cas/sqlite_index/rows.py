@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,10 +23,7 @@ _MANIFEST_TYPES = (int, bytes, int, int, float)
 
 def fits(name: Any, size: Any, stored_size: Any, codec: Any, state: Any, seal: Any) -> bool:
     """Whether the row of a chunk is what was written."""
-    try:
-        return type(seal) is int and seal == seal_chunk(name, size, stored_size, codec, state)
-    except struct.error:
-        return False
+    return type(seal) is int and seal >= 0 and seal == seal_chunk(name, size, stored_size, codec, state)
 
 
 def stored_chunk(name: bytes, size: int, stored_size: int, codec: int, state: int, seal: int) -> StoredChunk:

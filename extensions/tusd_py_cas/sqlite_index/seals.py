@@ -28,8 +28,11 @@ _CHUNK = struct.Struct("<32sQQBB")
 
 
 def seal_chunk(name: bytes, size: int, stored_size: int, codec: int, state: int) -> int:
-    """Raises `struct.error` for what can't be a chunk."""
-    return crc32(_CHUNK.pack(name, size, stored_size, codec, state))
+    """Of what can't be a chunk, -1, which no seal is."""
+    try:
+        return crc32(_CHUNK.pack(name, size, stored_size, codec, state))
+    except struct.error:
+        return -1
 
 
 def seal_leaf(names: bytes, sizes: Sequence[int]) -> bytes:

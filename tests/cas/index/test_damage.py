@@ -140,6 +140,7 @@ EDITS = [
     ("INSERT INTO objects VALUES (99, 'z', 0, '', 1)", "object 'z' has no version"),
     ("UPDATE chunks SET state = 2 WHERE id = 1", "does not fit its seal"),
     ("UPDATE chunks SET stored_size = stored_size + 1 WHERE codec = 1", "does not fit its seal"),
+    ("UPDATE chunks SET stored_size = -stored_size WHERE id = 1", "does not fit its seal"),
     ("UPDATE chunks SET name = zeroblob(32) WHERE id = 1", "does not fit its seal"),
     ("UPDATE sqlite_sequence SET seq = 1", "ids of leaves would be used again"),
     ("DROP INDEX versions_raw", "the index 'versions_raw' is not as it was made"),
