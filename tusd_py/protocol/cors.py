@@ -19,7 +19,7 @@ ALLOW_HEADERS = (
 EXPOSE_HEADERS = (
     "Upload-Offset, Location, Upload-Length, Tus-Version, Tus-Resumable, Tus-Max-Size, Tus-Extension, Upload-Metadata, "
     "Upload-Defer-Length, Upload-Concat, Upload-Incomplete, Upload-Complete, Upload-Draft-Interop-Version, Upload-Expires, "
-    "Tus-Checksum-Algorithm, ETag, Retry-After"
+    "Tus-Checksum-Algorithm, ETag, Repr-Digest, Retry-After"
 )
 
 VARY = (b"vary", b"Origin")
