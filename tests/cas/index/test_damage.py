@@ -188,6 +188,10 @@ def test_damage_is_noticed_by_who_has_read_before(tmp_path: Path) -> None:
     edit(tmp_path / "index.db", "UPDATE manifests SET seal = zeroblob(16) WHERE id = 1")
     with pytest.raises(IndexDamaged, match="does not fit its seal"):
         index.find_version("upload0")
+    assert index.find_version("upload1")
+    edit(tmp_path / "index.db", "UPDATE manifests SET sha256 = zeroblob(32) WHERE id = 2")
+    with pytest.raises(IndexDamaged, match="does not fit its seal"):
+        index.find_version("upload1")
     index.close()
 
 
