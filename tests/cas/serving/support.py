@@ -149,7 +149,7 @@ class Worker:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._engine = Engine(repository, threads=1)
-        self.bytes_read = 0
+        self.bytes_read = self.digested = 0
 
     async def take(self, segments: Sequence[Segment]) -> Ingested:
         self.bytes_read += sum(segment.size for segment in segments)
@@ -158,6 +158,7 @@ class Worker:
     async def digest(self, manifest: Manifest) -> tuple[bytes, bytes]:
         blake3, sha256 = await asyncio.to_thread(self._engine.digest, manifest)
         await asyncio.to_thread(lambda: self._repository.index.set_digests(manifest, blake3=blake3, sha256=sha256))
+        self.digested += 1
         return blake3, sha256
 
     async def collect(self, *, grace: float, dry_run: bool = False) -> Mapping[str, Any]:

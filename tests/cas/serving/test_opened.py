@@ -1,0 +1,209 @@
+"""The extension in a server process: opened, at work with its real ingest process, and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tusd_py_cas import EXTENSION
+from tusd_py_cas.index import Totals
+from tusd_py_cas.model import RepositoryError
+from tusd_py_cas.serving import metrics, open_cas, opened
+from tusd_py_cas.serving.access import Access
+from tusd_py_cas.serving.metrics import TotalsKept
+
+from tests.cas.serving.support import NOISE, TEXT, DictHost, Server, until
+from tusd_py.datastore.filesystem import FilesystemStore
+from tusd_py.fs.sync import GroupSync
+from tusd_py.ports.extension import Opened, Place
+from tusd_py.ports.failures import StorageFailure
+from tusd_py.protocol.hooks import HookEvent, HookType
+from tusd_py.protocol.upload import Upload
+
+
+def values(**changed: object) -> dict[str, Any]:
+    defaults = {option.name: option.default for option in EXTENSION.options}
+    return {**defaults, "cas-chunk-size": 64 << 10, **{name.replace("_", "-"): value for name, value in changed.items()}}
+
+
+def place(directory: Path) -> Place:
+    return Place(upload_dir=str(directory), state_dir=f"{directory}/.tusd-py", dir_mode=0o755, file_mode=0o644, durable=False)
+
+
+def test_off_is_nothing(tmp_path: Path) -> None:
+    assert open_cas(values(), place(tmp_path)) is None
+    assert not list(tmp_path.iterdir())
+
+
+async def test_an_unusable_repository_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / ".tusd-py" / "cas").mkdir(parents=True)
+    (tmp_path / ".tusd-py" / "cas" / "repository.json").write_text("{}")
+    with pytest.raises(StorageFailure, match=r"repository\.json"):
+        open_cas(values(cas="keep"), place(tmp_path))
+
+
+async def test_a_repository_keeps_its_chunks_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for size in (64 << 10, 128 << 10):
+        opened_cas = open_cas(values(cas="keep", cas_chunk_size=size), place(tmp_path))
+        assert opened_cas is not None and opened_cas.access.repository.parameters.avg_size == 64 << 10
+        await opened_cas.close()
+        await opened_cas.close()
+    assert caplog.text.count("average size of chunks") == 1
+
+
+@pytest.mark.parametrize("mode", ["keep", "replace"])
+async def test_with_its_process(tmp_path: Path, mode: str) -> None:
+    """Everything together, as a server has it."""
+    extension: Opened | None = open_cas(values(cas=mode), place(tmp_path))
+    assert extension is not None and [consumer.name for consumer in extension.consumers] == ["cas"]
+    inner, host = FilesystemStore(str(tmp_path), group=GroupSync()), DictHost()
+    store = extension.around(inner)
+    extension.attach(host)
+    running = asyncio.create_task(extension.run())
+    for upload_id, data in (("a", NOISE), ("b", TEXT)):
+        upload = Upload(id=upload_id, length=len(data), storage=store.place(upload_id))
+        writer = await store.create(upload)
+        writer.write(data)
+        await writer.commit()
+        await writer.close()
+        host.records[upload_id] = upload = upload.evolve(offset=len(data))
+        await extension.consumers[0].deliver(HookEvent(type=HookType.POST_FINISH, upload=upload))
+    if mode == "replace":
+        await until(lambda: not (tmp_path / "a").exists() and not (tmp_path / "b").exists())
+    for upload_id, data in (("a", NOISE), ("b", TEXT)):
+        content = await store.open_content(host.records[upload_id])
+        assert content.is_named_by_content and await content.read(0, len(data)) == data
+        await content.close()
+    shown = {reading.name: reading.read() for reading in extension.readings}
+    assert shown["tusd_py_cas_ingested_total"] == 2 and shown["tusd_py_cas_bytes_in_total"] == len(NOISE + TEXT)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await extension.close()
+    inner.close()
+
+
+async def test_a_part_that_fails_goes_on_and_the_others_too(
+    keeping: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(opened, "RESTART", 0.0)
+    failures = [ValueError("a mistake"), KeyError("another")]
+    done = asyncio.Event()
+
+    async def run() -> None:
+        if failures:
+            raise failures.pop()
+        done.set()
+
+    monkeypatch.setattr(keeping.opened.adopter, "run", run)
+    keeping.run()
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert caplog.text.count("background work has failed") == 2
+
+
+# Access
+
+
+@pytest.fixture
+async def access(keeping: Server) -> AsyncIterator[Access]:
+    yield keeping.opened.access
+
+
+async def test_what_is_wrong_with_the_repository_is_a_storage_failure(access: Access) -> None:
+    def fail() -> None:
+        raise RepositoryError("it is gone")
+
+    for ask in (access.look, access.change):
+        with pytest.raises(StorageFailure, match="it is gone"):
+            await ask(fail)
+
+
+async def test_a_cancelled_change_is_waited_for(access: Access) -> None:
+    import threading
+
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def change() -> None:
+        begun.set()
+        go_on.wait(10)
+        done.set()
+
+    task = asyncio.create_task(access.change(change))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done.is_set()
+
+
+async def test_a_change_that_fails_after_its_cancellation_concerns_nobody(access: Access) -> None:
+    import threading
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def change() -> None:
+        begun.set()
+        go_on.wait(10)
+        raise RepositoryError("no")
+
+    task = asyncio.create_task(access.change(change))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# Metrics
+
+
+async def test_totals_are_added_up_now_and_then(keeping: Server) -> None:
+    await keeping.take("a", NOISE)
+    now = 0.0
+    totals = TotalsKept(keeping.opened.access, lambda: now)
+    assert totals() == Totals()
+    assert totals.adding is not None
+    await totals.adding
+    assert totals().logical == len(NOISE)
+    await keeping.take("b", NOISE)
+    adding = totals.adding
+    now = metrics.FRESH - 1
+    assert totals().logical == len(NOISE) and totals.adding is adding, "not yet"
+    now = metrics.FRESH
+    totals()
+    await totals.adding
+    assert totals().logical == 2 * len(NOISE) and totals().unique == len(NOISE)
+    await totals.close()
+
+
+async def test_totals_that_can_not_be_had_stay(keeping: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise StorageFailure("no")
+
+    keeping.repository.index.totals = fail
+    totals = TotalsKept(keeping.opened.access)
+    totals()
+    assert totals.adding is not None
+    with caplog.at_level(logging.WARNING, "tusd_py.cas"):
+        await totals.adding
+    assert totals() == Totals() and "can't be told" in caplog.text
+    await TotalsKept(keeping.opened.access).close()
+
+
+async def test_every_number_is_shown(keeping: Server) -> None:
+    await keeping.take("a", TEXT)
+    names = {reading.name for reading in keeping.opened.readings}
+    assert len(names) == len(keeping.opened.readings)
+    for reading in keeping.opened.readings:
+        assert reading.name.startswith("tusd_py_cas_") and reading.help.endswith(".")
+        assert (reading.kind == "counter") == reading.name.endswith("_total")
+        assert isinstance(reading.read(), int | float)
