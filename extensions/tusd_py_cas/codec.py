@@ -13,7 +13,17 @@ import zstandard
 
 from tusd_py_cas.model import Codec
 
-__all__ = ["DEFAULT_LEVEL", "MAX_WINDOW", "BadFrame", "Compressor", "content_size", "decompress", "raw_frame", "raw_frame_size"]
+__all__ = [
+    "DEFAULT_LEVEL",
+    "MAX_WINDOW",
+    "BadFrame",
+    "Compressor",
+    "content_size",
+    "decompress",
+    "memory_of_compressor",
+    "raw_frame",
+    "raw_frame_size",
+]
 
 DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)
@@ -83,6 +93,12 @@ def _parameters(level: int) -> zstandard.ZstdCompressionParameters:
     return zstandard.ZstdCompressionParameters(
         compression_level=level, window_log=window_log, write_content_size=1, write_checksum=0, write_dict_id=0
     )
+
+
+def memory_of_compressor(level: int, size: int) -> int:
+    """Bytes that a `Compressor` takes once it has encoded `size` bytes."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=size)
+    return parameters.estimated_compression_context_size()
 
 
 class _PerThread(threading.local):

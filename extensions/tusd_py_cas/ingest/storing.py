@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import LifoQueue
 from threading import Lock
 
 from blake3 import blake3
 
 from tusd_py.ports.failures import StorageFailure
-from tusd_py_cas.codec import Compressor
+from tusd_py_cas.codec import Compressor, memory_of_compressor
 from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.cutting import Cut
 from tusd_py_cas.model import ChunkRef, StoredChunk
@@ -27,6 +27,9 @@ __all__ = ["ATTEMPTS", "Stored", "Storing"]
 ATTEMPTS = 5
 """How often a chunk is stored, or a content begun, in a row, if a collector takes away each time what nothing refers to yet.
 With a grace period of more than moments this does not even happen once."""
+
+COMPRESSORS = 72 << 20
+"""Bytes that compressors may take together. At the highest levels each takes tens of MB, so there are fewer of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Storing:
         self._repository = repository
         self._committer = Committer(repository)
         self._processor = processor
-        self._compressors: SimpleQueue[Compressor] = SimpleQueue()
-        for _ in range(threads):
+        self._compressors: LifoQueue[Compressor] = LifoQueue()  # the one that was used last has its memory already
+        for _ in range(min(threads, max(1, COMPRESSORS // memory_of_compressor(level, repository.parameters.max_size)))):
             self._compressors.put(Compressor(level))
         self._lock = Lock()
         self._under_way: dict[bytes, Future[None]] = {}  # chunks that somebody is storing
@@ -100,16 +103,17 @@ class Storing:
                 future.set_exception(error)
 
     def _store(self, views: Mapping[bytes, memoryview]) -> list[StoredChunk]:
-        chunks = {name: self._write(name, view) for name, view in views.items()}
-        missing = frozenset(chunks)
-        for _ in range(ATTEMPTS if chunks else 0):
-            missing = self._committer.commit([chunks[name] for name in missing])
+        chunks: dict[bytes, StoredChunk] = {}
+        missing = frozenset(views)
+        for _ in range(ATTEMPTS):
             if not missing:
                 break
-            for name in missing:
-                chunks[name] = self._write(name, views[name])
+            chunks |= {name: self._write(name, views[name]) for name in missing}
+            missing = self._committer.commit([chunks[name] for name in missing])
         if missing:
-            raise StorageFailure(f"{len(missing)} chunks were gone {ATTEMPTS} times right after they had been stored")
+            raise StorageFailure(
+                f"chunks were collected {ATTEMPTS} times as soon as they were stored: give collection more grace"
+            )
         return list(chunks.values())
 
     def _write(self, name: bytes, view: memoryview) -> StoredChunk:
