@@ -136,15 +136,13 @@ class Index(Protocol):
 
     # Keeping house
 
-    # What nothing refers to counts as used until whoever last had it has let go of it, or has asked for it: `before` is the
-    # time since when it must not have been used.
-
     def sweep(self, before: float) -> Swept:
-        """Drop manifests that no version has, and leaves that no manifest has. Their leaves and chunks were used as long."""
+        """Drop manifests that no version has, none has had since `before`, and nobody has asked for since (by `add_manifest` and
+        `compose`), then leaves from before that no manifest has."""
 
     def condemn(self, before: float) -> int:
-        """CONDEMN chunks that no leaf has and that have not changed either; returns how many. Durable on return: only then may
-        files go."""
+        """CONDEMN chunks that no leaf has and that have not changed since `before`; returns how many. Durable on return: only
+        then may files go."""
 
     def condemned(self, limit: int = 1000) -> Sequence[StoredChunk]:
         """Chunks that are CONDEMNED."""

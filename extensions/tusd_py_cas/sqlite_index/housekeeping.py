@@ -32,7 +32,7 @@ Find = Callable[[sqlite3.Connection, float, int, int], list[int]]
 Drop = Callable[[sqlite3.Connection, int, float], bool]
 
 _MANIFEST_UNUSED = "m.used_at < :before AND NOT EXISTS (SELECT 1 FROM versions AS v WHERE v.manifest = m.id)"
-_LEAF_UNUSED = "l.used_at < :before AND NOT EXISTS (SELECT 1 FROM nodes AS n WHERE n.leaf = l.id)"
+_LEAF_UNUSED = "l.created_at < :before AND NOT EXISTS (SELECT 1 FROM nodes AS n WHERE n.leaf = l.id)"
 _NO_LEAF = "NOT EXISTS (SELECT 1 FROM pieces AS p WHERE p.chunk = c.id)"
 _CHUNK_UNUSED = f"c.state <> {State.CONDEMNED:d} AND c.changed_at < :before AND {_NO_LEAF}"
 
@@ -56,32 +56,20 @@ def _ids(connection: sqlite3.Connection, query: str, before: float, after: int, 
 
 
 def drop_manifest(connection: sqlite3.Connection, id: int, before: float) -> bool:
-    """Drop it if it is still unused. Its leaves have been used until it was let go of."""
-    parameters = {"id": id, "before": before}
-    row = connection.execute(
-        f"SELECT m.used_at FROM manifests AS m WHERE m.id = :id AND {_MANIFEST_UNUSED}", parameters
-    ).fetchone()
-    if row is None:
+    """Drop it if it is still unused. Its leaves count as used as long as it was there, and no longer."""
+    query = f"SELECT 1 FROM manifests AS m WHERE m.id = :id AND {_MANIFEST_UNUSED}"
+    if connection.execute(query, {"id": id, "before": before}).fetchone() is None:
         return False
-    connection.execute(
-        "UPDATE leaves SET used_at = ? WHERE id IN (SELECT leaf FROM nodes WHERE manifest = ?) AND used_at < ?",
-        (row[0], id, row[0]),
-    )
     connection.execute("DELETE FROM nodes WHERE manifest = ?", (id,))
     connection.execute("DELETE FROM manifests WHERE id = ?", (id,))
     return True
 
 
 def drop_leaf(connection: sqlite3.Connection, id: int, before: float) -> bool:
-    """Drop it if it is still unused. Its chunks have been used until it was let go of."""
-    parameters = {"id": id, "before": before}
-    row = connection.execute(f"SELECT l.used_at FROM leaves AS l WHERE l.id = :id AND {_LEAF_UNUSED}", parameters).fetchone()
-    if row is None:
+    """Drop it if it is still unused."""
+    query = f"SELECT 1 FROM leaves AS l WHERE l.id = :id AND {_LEAF_UNUSED}"
+    if connection.execute(query, {"id": id, "before": before}).fetchone() is None:
         return False
-    connection.execute(
-        "UPDATE chunks SET changed_at = ? WHERE id IN (SELECT chunk FROM pieces WHERE leaf = ?) AND changed_at < ?",
-        (row[0], id, row[0]),
-    )
     connection.execute("DELETE FROM pieces WHERE leaf = ?", (id,))
     connection.execute("DELETE FROM leaves WHERE id = ?", (id,))
     return True
@@ -131,7 +119,7 @@ def unused(connection: sqlite3.Connection, before: float) -> Unused:
     no_staying_manifest = (
         f"NOT EXISTS (SELECT 1 FROM nodes AS n JOIN manifests AS m ON m.id = n.manifest WHERE n.leaf = l.id AND {staying})"
     )
-    leaf_goes = f"l.used_at < :before AND {no_staying_manifest}"
+    leaf_goes = f"l.created_at < :before AND {no_staying_manifest}"
     no_staying_leaf = (
         f"NOT EXISTS (SELECT 1 FROM pieces AS p JOIN leaves AS l ON l.id = p.leaf WHERE p.chunk = c.id AND NOT ({leaf_goes}))"
     )

@@ -58,8 +58,8 @@ def add_leaf(connection: sqlite3.Connection, chunks: Sequence[ChunkRef], now: fl
             raise IndexDamaged(f"chunk {name} has {size} bytes in the index, and {chunks[position].size} in fact")
     sizes = [chunk.size for chunk in chunks]
     leaf = connection.execute(
-        "INSERT INTO leaves (size, count, seal, created_at, used_at) VALUES (?, ?, ?, ?, ?)",
-        (sum(sizes), len(sizes), seal_leaf(names, sizes), now, now),
+        "INSERT INTO leaves (size, count, seal, created_at) VALUES (?, ?, ?, ?)",
+        (sum(sizes), len(sizes), seal_leaf(names, sizes), now),
     ).lastrowid
     assert leaf is not None
     connection.executemany(

@@ -7,8 +7,8 @@
     versions   what uploads have become
 
 What must not change unnoticed has a seal (see `seals`); the rest can at worst cost space or work. Ids of leaves and manifests
-are never used again: others may hold them while the collector removes rows. `used_at` is when something last let go of the
-row, or asked for it: what nothing refers to is kept for a while from then on.
+are never used again: others may hold them while the collector removes rows. `used_at` is when a version last let go of a
+manifest, or somebody asked for it: it is kept for a while from then on, with all that it is made of.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ _TABLES = (
         size INTEGER NOT NULL CHECK (size > 0),
         count INTEGER NOT NULL CHECK (count > 0),
         seal BLOB NOT NULL,
-        created_at REAL NOT NULL,
-        used_at REAL NOT NULL
+        created_at REAL NOT NULL
     ) STRICT""",
     """CREATE TABLE pieces (
         leaf INTEGER NOT NULL REFERENCES leaves (id),
