@@ -16,7 +16,7 @@ from tusd_py_cas.model import ChunksMissing, RepositoryError
 
 __all__ = ["Failed", "Misuse", "NoRepository", "OutputClosed", "OutputFailed", "ended", "explain", "forget_output", "report"]
 
-DONE, FAILED, MISUSE, NO_REPOSITORY, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, MISUSE, NO_REPOSITORY = 0, 1, 2, 3
 
 
 class Failed(Exception):
@@ -58,7 +58,7 @@ def explain(error: Exception) -> str:
 
 
 def ended(run: Callable[[], None]) -> int:
-    """Run a command to its end; returns the exit status."""
+    """Run a command to its end; returns the exit status. Typer has made 130 of an interrupt."""
     status = _status(run)
     try:
         sys.stdout.flush()
@@ -92,8 +92,6 @@ def _status(run: Callable[[], None]) -> int:
     except (Failed, RepositoryError, ChunksMissing, StorageFailure, OSError) as error:
         report(explain(error))
         return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return DONE
 
 

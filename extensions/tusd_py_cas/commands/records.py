@@ -59,8 +59,13 @@ def read_record(upload_dir: str, upload_id: str) -> Record | None:
 
 
 def data_path(upload_dir: str, upload: Upload) -> str:
-    """Where the record says that the bytes are, if that is inside the upload directory and a place for bytes; else the usual
-    place."""
+    """Where the bytes are: where the record says, if that is inside the upload directory and a place for bytes; at the usual
+    place if they are there and not where the record says, as in a directory that was moved."""
+    usual, stored = f"{upload_dir}/{upload.id}", _stored_path(upload_dir, upload)
+    return usual if not os.path.lexists(stored) and os.path.lexists(usual) else stored
+
+
+def _stored_path(upload_dir: str, upload: Upload) -> str:
     usual = f"{upload_dir}/{upload.id}"
     stored = upload.storage.get("Path")
     if not stored or "\0" in stored:

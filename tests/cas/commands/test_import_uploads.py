@@ -139,6 +139,12 @@ def test_the_longest_names() -> None:
         assert object_name(upload) == described.object_name(upload)
 
 
+def test_the_usual_place_where_nothing_is_at_the_other(store: Store) -> None:
+    path = put(store, "id", path=store.upload_dir / "before" / "x")
+    path.rename(store.upload_dir / "id")
+    assert counts(store) == (1, 0, 0, 0)
+
+
 def test_damaged_records(store: Store) -> None:
     (store.upload_dir / "half.info").write_text('{"ID":')
     (store.upload_dir / "id.info").write_text('{"ID":')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -148,9 +149,12 @@ def test_a_reader_who_has_seen_enough(store: Store, verb: str) -> None:
     assert (done.returncode, len(done.stdout)) == (0, 10)
 
 
-def test_an_output_that_can_t_be_written(store: Store) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_can_t_be_written(store: Store, unbuffered: str) -> None:
+    """It is noticed with the line, or when the last of them are flushed."""
     store.add(b"x")
     command = f"{sys.executable} -m tusd_py cas ls -upload-dir={store.upload_dir} > /dev/full"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=False)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, env=env, check=False)
     assert done.returncode == 1
     assert done.stderr.decode() == "tusd-py cas: the output could not be written: No space left on device\n"

@@ -117,6 +117,14 @@ def test_other_paths_that_can_t_be(store: Store, path: str) -> None:
     assert (store.upload_dir / "id").read_bytes() == CONTENT
 
 
+def test_a_file_at_the_usual_place(store: Store) -> None:
+    take_away(store, "id", path=store.upload_dir / "before" / "x")
+    (store.upload_dir / "id").write_bytes(CONTENT)
+    assert outcomes(store) == {"id": "corrected"}
+    assert not (store.upload_dir / "before" / "x").exists()
+    assert record(store, "id")["Storage"]["Path"] == str(store.upload_dir / "id")
+
+
 def test_named_ones_only(store: Store) -> None:
     take_away(store, "one")
     take_away(store, "two")
