@@ -54,10 +54,13 @@ class Engine:
         storing = Storing(repository, level, self._processor, threads)
         self._shared = Shared(repository, buffers, storing, self._pool, self._processor)
 
-    def ingest(self, segments: Sequence[Segment], is_cancelled: IsCancelled = never) -> Ingested:
+    def ingest(
+        self, segments: Sequence[Segment], is_cancelled: IsCancelled = never, progress: Callable[[int], None] | None = None
+    ) -> Ingested:
         """Store the content that the segments make up. Durable on return, but a collector may take it if no version comes.
-        `is_cancelled` is asked now and then; where it says so, `Cancelled` is raised."""
-        return self._again_and_again(lambda first: self._take(segments, is_cancelled, first))
+        `is_cancelled` is asked now and then; where it says so, `Cancelled` is raised. `progress` is told in this thread up to
+        which byte it has been read; if it has to be begun again, from the beginning."""
+        return self._again_and_again(lambda first: self._take(segments, is_cancelled, first, progress))
 
     def complete(self, job: Job, is_cancelled: IsCancelled = never) -> Finished:
         """Store a content and make it a version. The same job again makes no other version. `is_cancelled` as with `ingest`."""
@@ -77,8 +80,14 @@ class Engine:
         """End the threads; nothing else may be under way. Idempotent. The repository stays open."""
         self._pool.shutdown()
 
-    def _take(self, segments: Sequence[Segment], is_cancelled: IsCancelled, first: bool) -> Ingested:
-        return Taking(self._shared, Source(segments), is_cancelled, predict=first).run()
+    def _take(
+        self,
+        segments: Sequence[Segment],
+        is_cancelled: IsCancelled,
+        first: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Ingested:
+        return Taking(self._shared, Source(segments), is_cancelled, predict=first).run(progress)
 
     def _complete(self, job: Job, is_cancelled: IsCancelled, first: bool) -> Finished:
         ingested = self._take(job.segments, is_cancelled, first)

@@ -65,12 +65,14 @@ class Taking:
         self._leaves: list[int] = []
         self._counts = [0, 0, 0, 0]
 
-    def run(self) -> Ingested:
-        """Raises `ChunksMissing`: begin again; `Cancelled`, `OutOfSpace`, `StorageFailure`."""
+    def run(self, progress: Callable[[int], None] | None = None) -> Ingested:
+        """`progress` is told up to which byte the content has been read. Raises `ChunksMissing`: begin again; `Cancelled`, `OutOfSpace`, `StorageFailure`."""
         try:
             position = 0
             while position < self._source.size:
                 position = self._take_window(position)
+                if progress is not None:
+                    progress(position)
                 self._collect(all_of_them=False)
             self._collect(all_of_them=True)
             manifest = self._finish()
