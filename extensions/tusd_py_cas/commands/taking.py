@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from threading import Event
 
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
 from tusd_py_cas.commands.outcomes import explain
@@ -26,7 +27,7 @@ AT_ONCE = 4
 """Small files that are taken in at the same time: a small one waits for the disk most of the time."""
 
 SMALL = 16 << 20
-"""Bytes. Larger files use all processors by themselves, and one at a time can be interrupted."""
+"""Bytes. Larger files use all processors by themselves, one at a time, and show how far they have come."""
 
 FAILURES_KEPT = 1000
 """Told one by one in JSON; the rest is counted."""
@@ -80,6 +81,8 @@ class Taking:
     ) -> None:
         self._index, self._engine = repository.index, engine
         self._is_finished, self._failed, self._advance = is_finished, failed, advance
+        self._stopping = Event()
+        self._read = 0  # bytes of the large file that is being read, as far as `advance` has been told
         self.counts = Counts()
 
     def run(self, found: Iterable[Source | Problem | Skipped]) -> None:
@@ -98,9 +101,10 @@ class Taking:
                         self._settle(*under_way.popleft())
                 else:
                     self._settle_all(under_way)
-                    self._count(one, lambda one=one: self._take(one))  # type: ignore[misc]
+                    self._count(one, lambda one=one: self._take(one, self._follow))  # type: ignore[misc]
             self._settle_all(under_way)
         finally:
+            self._stopping.set()
             pool.shutdown(cancel_futures=True)
 
     def _settle_all(self, under_way: deque[tuple[Source, Future[_Done]]]) -> None:
@@ -118,6 +122,7 @@ class Taking:
             raise
         except (NotAFile, StorageFailure, OSError) as error:
             self._fail(source.path, _what_failed(source, error))
+            self._read = 0
             return
         counts.files += outcome is Outcome.STORED
         counts.unchanged += outcome is Outcome.UNCHANGED
@@ -128,7 +133,13 @@ class Taking:
             counts.stored_bytes += ingested.bytes_stored
             counts.chunks += ingested.chunks
             counts.new_chunks += ingested.chunks_new
-            self._advance(ingested.bytes_in)
+            self._advance(ingested.bytes_in - self._read)
+        self._read = 0
+
+    def _follow(self, position: int) -> None:
+        if position > self._read:  # else it has been begun again
+            self._advance(position - self._read)
+            self._read = position
 
     def _fail(self, path: str, what: str) -> None:
         self.counts.failed += 1
@@ -136,7 +147,7 @@ class Taking:
             self.counts.failures.append((path, what))
         self._failed(path, what)
 
-    def _take(self, source: Source) -> _Done:
+    def _take(self, source: Source, progress: Callable[[int], None] | None = None) -> _Done:
         """In any thread. Raises `NotAFile`, `OSError`, `StorageFailure`, `RepositoryError`."""
         fd = os.open(source.path, _OPEN)
         try:
@@ -145,13 +156,13 @@ class Taking:
                 raise NotAFile("it is no file")
             segments = [Segment(f"/proc/{os.getpid()}/fd/{fd}", 0, status.st_size)]
             if source.upload_id is None:
-                return self._again_and_again(lambda: self._take_file(source, segments))
-            return self._again_and_again(lambda: self._take_upload(source, segments, status))
+                return self._again_and_again(lambda: self._take_file(source, segments, progress))
+            return self._again_and_again(lambda: self._take_upload(source, segments, progress, status))
         finally:
             os.close(fd)
 
-    def _take_file(self, source: Source, segments: list[Segment]) -> _Done:
-        ingested = self._engine.ingest(segments)
+    def _take_file(self, source: Source, segments: list[Segment], progress: Callable[[int], None] | None) -> _Done:
+        ingested = self._engine.ingest(segments, self._stopping.is_set, progress)
         latest = None
         for version in self._index.versions(source.object):
             if version.owner is None:
@@ -161,7 +172,9 @@ class Taking:
         self._add(source, f"import-{secrets.token_hex(16)}", ingested.manifest, time.time())
         return Outcome.STORED, ingested
 
-    def _take_upload(self, source: Source, segments: list[Segment], status: os.stat_result) -> _Done:
+    def _take_upload(
+        self, source: Source, segments: list[Segment], progress: Callable[[int], None] | None, status: os.stat_result
+    ) -> _Done:
         """A server may be taking it in too, or deleting it. For it a version counts only if it was made of a file of this
         size and this time (`serving.versions`), so that it is no harm if the id is being used again."""
         assert source.upload_id is not None
@@ -171,7 +184,7 @@ class Taking:
             return Outcome.UNCHANGED, None
         if size != source.length or not self._is_finished(source.upload_id):
             return Outcome.SKIPPED, None
-        ingested = self._engine.ingest(segments)
+        ingested = self._engine.ingest(segments, self._stopping.is_set, progress)
         if not self._is_finished(source.upload_id) or not _is_same(segments[0].path, source.path):
             return Outcome.SKIPPED, ingested
         if existing is not None:

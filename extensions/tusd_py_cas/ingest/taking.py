@@ -66,7 +66,10 @@ class Taking:
         self._counts = [0, 0, 0, 0]
 
     def run(self, progress: Callable[[int], None] | None = None) -> Ingested:
-        """`progress` is told up to which byte the content has been read. Raises `ChunksMissing`: begin again; `Cancelled`, `OutOfSpace`, `StorageFailure`."""
+        """`progress` is told up to which byte the content has been read.
+
+        Raises `ChunksMissing`: begin again; `Cancelled`, `OutOfSpace`, `StorageFailure`.
+        """
         try:
             position = 0
             while position < self._source.size:

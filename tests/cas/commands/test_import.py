@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tusd_py_cas.commands.sources import files as files_below
+from tusd_py_cas.commands.taking import Taking
+from tusd_py_cas.ingest.engine import Engine
 
 from tests.cas.commands.conftest import Store, random_bytes
 from tests.cas.commands.test_export import tree
@@ -210,3 +213,17 @@ def test_a_file_that_is_written_to_meanwhile(store: Store, tmp_path: Path) -> No
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and b"was written to while it was read" in errors
     assert names(store) == []
+
+
+def test_a_large_file_shows_how_far_it_has_come(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(random_bytes(40 << 20))
+    repository = store.open()
+    engine = Engine(repository, threads=1)
+    told: list[int] = []
+    taking = Taking(repository, engine, is_finished=lambda _: False, failed=lambda *_: None, advance=told.append)
+    taking.run(files_below([str(path), str(path)], prefix="", name=None))
+    engine.close()
+    repository.close()
+    assert len(told) > 4 and sum(told) == 2 * (40 << 20)
+    assert (taking.counts.files, taking.counts.unchanged) == (1, 1)
