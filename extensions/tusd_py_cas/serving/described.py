@@ -54,15 +54,13 @@ def text_metadata(upload: Upload) -> Mapping[str, str]:
 
 
 def post_ingest(upload: Upload, version: Version, ingested: Ingested | None) -> HookEvent:
-    """The event that tells of a version. It has the same id whenever it is told; how much was new is in it the first time, and
-    for what was put together of others, there is nothing to say about that."""
+    """The event that tells of a version. It has the same id whenever it is told; how much was new is in it the first time, but
+    for what was put together of others. `Storage.Type` is what the record says: whether there is a file at `Path`."""
     manifest = version.manifest
     facts = {
-        "Type": "cas",
         "Object": version.object,
         "Version": str(version.number),
         "ETag": f'"{manifest.name.hex()}"',
-        "Bytes": str(manifest.size),
     }
     if manifest.blake3 is not None:
         facts["Blake3"] = manifest.blake3.hex()
