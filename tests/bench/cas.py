@@ -197,9 +197,10 @@ def main() -> None:
             found = getattr(bench, part)()
             print(json.dumps(found, indent=1))
             results |= found
+            if not (options.quick or options.no_page):
+                path.write_text(json.dumps(results, indent=1) + "\n")
     if options.quick or options.no_page or not results.keys() >= FIGURES:
         return
-    path.write_text(json.dumps(results, indent=1) + "\n")
     write_page(PAGE, results)
     write_plot(PAGE.with_suffix(".png"), results)
     for goal in goals(results):

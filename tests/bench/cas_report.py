@@ -101,7 +101,8 @@ def write_page(page: Path, results: Results) -> None:
     text, count = re.subn(
         r"(?s)(<!-- tables -->\n).*(<!-- end -->)", lambda found: f"{found[1]}{tables}\n{found[2]}", page.read_text()
     )
-    assert count == 1, f"{page} has no place for tables"
+    if count != 1:
+        raise ValueError(f"{page} has no place for tables")
     page.write_text(text)
 
 
