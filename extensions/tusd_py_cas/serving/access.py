@@ -34,6 +34,7 @@ class Access:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
+        self._closed = False
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="tusd-cas-read")
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="tusd-cas-write")
 
@@ -41,7 +42,10 @@ class Access:
         return f"<Access to {self.repository!r}>"
 
     def begin(self, look: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin to look something up, whether or not anybody waits for the result; failures are those of `look`."""
+        """Begin to look something up, whether or not anybody waits for the result; failures are those of `look`. Raises
+        `StorageFailure`."""
+        if self._closed:
+            raise StorageFailure("the server is stopping: the repository is closed")
         return asyncio.get_running_loop().run_in_executor(self._readers, look)
 
     async def look(self, look: Callable[[], T]) -> T:
@@ -53,6 +57,8 @@ class Access:
 
     async def change(self, change: Callable[[], T]) -> T:
         """What `change` returns. A cancellation waits for its end: a lock that this task holds covers all of it."""
+        if self._closed:
+            raise StorageFailure("the server is stopping: the repository is closed")
         job = asyncio.get_running_loop().run_in_executor(self._writers, change)
         try:
             return await asyncio.shield(job)
@@ -68,6 +74,7 @@ class Access:
 
     async def close(self) -> None:
         """Let the threads end what they are at, which is short, and let go of the repository."""
+        self._closed = True
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._close)
 

@@ -8,10 +8,10 @@ between, so that a version of an upload that is gone can't be, and never has to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,8 @@ _log = logging.getLogger("tusd_py.cas")
 
 AT_ONCE = 8
 """Files that are being taken in at once: each is open meanwhile. The ingest process has a bound of its own."""
+
+PATIENCE = 10.0
 
 LOCK_PAUSE = 0.05
 LOCK_WAIT = 20.0
@@ -80,9 +82,12 @@ class Intake:
         return f"<Intake busy with {len(self._locks)}>"
 
     async def idle(self) -> None:
-        """Return when nothing is being taken in."""
-        while self._locks:
-            await self.finished.wait()
+        """Return when nothing is being taken in, or after `PATIENCE` seconds: where there is always something, what is done in
+        the background goes on slowly."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._locks:
+                    await self.finished.wait()
 
     async def take(self, upload_id: str) -> Taken | None:
         """See to it that a finished upload is a version; None where there is no such upload (any more).
@@ -116,7 +121,7 @@ class Intake:
         """Publish that an upload has become a version; the same event whenever that is told. Raises `StorageFailure`."""
         await self.host.publish(post_ingest(taken.upload, taken.version, taken.ingested))
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _alone(self, upload_id: str) -> AsyncIterator[None]:
         """Nobody else in this process takes this upload in. In another one somebody may: that costs time, and nothing else."""
         lock, wanting = self._locks.setdefault(upload_id, (asyncio.Lock(), []))

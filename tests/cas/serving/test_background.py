@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tusd_py_cas.model import RepositoryError
-from tusd_py_cas.serving import adopting, digesting
+from tusd_py_cas.serving import adopting, digesting, intake
 from tusd_py_cas.serving.collecting import Collector
 from tusd_py_cas.serving.counts import Counts
 from tusd_py_cas.serving.turns import Turn
@@ -72,6 +72,14 @@ async def test_what_is_being_taken_in_goes_first(keeping: Server) -> None:
         await until(lambda: keeping.opened.intake.finished._waiters)
         assert keeping.version("a") is None
     assert await adopting_all and keeping.version("a") is not None
+
+
+async def test_but_not_for_ever(keeping: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "PATIENCE", 0.01)
+    await keeping.put("a", TEXT)
+    async with keeping.opened.intake._alone("busy"):
+        assert await keeping.opened.adopter.look_at_all()
+    assert await keeping.is_served_from_chunks("a")
 
 
 # Digests

@@ -163,6 +163,16 @@ async def test_a_change_that_fails_after_its_cancellation_concerns_nobody(access
         await task
 
 
+async def test_who_comes_too_late_is_told(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server:
+        await server.take("a", NOISE)
+        content = await server.open("a")
+    with pytest.raises(StorageFailure, match="stopping"):
+        await content.read(0, 10)
+    with pytest.raises(StorageFailure, match="stopping"):
+        await server.opened.access.change(lambda: None)
+
+
 # Metrics
 
 
