@@ -137,8 +137,8 @@ class Index(Protocol):
     # Keeping house
 
     def sweep(self, before: float) -> Swept:
-        """Drop manifests that no version has, none has had since `before`, and nobody has asked for since (by `add_manifest` and
-        `compose`), then leaves from before that no manifest has."""
+        """Drop manifests that no version has, that none has had since `before`, and that nobody has asked for since (by
+        `add_manifest` or `compose`); then leaves from before that no manifest has."""
 
     def condemn(self, before: float) -> int:
         """CONDEMN chunks that no leaf has and that have not changed since `before`; returns how many. Durable on return: only

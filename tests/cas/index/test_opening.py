@@ -212,6 +212,15 @@ def test_many_threads_leave_few_connections(index: SqliteIndex) -> None:
     assert len(index._connections._idle) == 4
 
 
+def test_the_database_guards_references_itself(index: SqliteIndex) -> None:
+    """Should the collector overlook a reference, SQLite stops it."""
+    made = content(index, 1)
+    for table in ("chunks", "leaves"):
+        with pytest.raises(IndexDamaged, match="FOREIGN KEY"), index._connections.writing("dropping") as connection:
+            connection.execute(f"DELETE FROM {table}")
+    assert index.is_whole(made)
+
+
 def test_an_index_that_may_not_be_written(index: SqliteIndex) -> None:
     content(index, 1)
     with index._connections.reading("preparing") as connection:
