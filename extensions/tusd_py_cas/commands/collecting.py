@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tusd_py_cas.commands.bars import progress
-from tusd_py_cas.commands.options import AsJson, Config, UploadDir, opened, value_of
+from tusd_py_cas.commands.options import AsJson, Config, UploadDir, check_user, opened, value_of
 from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.texts import counted, parse_duration, show_size
 from tusd_py_cas.keeping.collecting import Collected, collect
@@ -28,6 +28,8 @@ def gc(
     """Free what no version refers to any more. A server does the same by itself (-cas-gc-interval)."""
     seconds = value_of(parse_duration, grace, "--grace")
     with opened(ctx, upload_dir, config) as repository, progress("collecting", silent=as_json, of_bytes=False) as bar:
+        if not dry_run:
+            check_user(repository.path)
         done = collect(
             repository, grace=seconds, now=time.time(), dry_run=dry_run, progress=lambda step, more: bar.advance(more)
         )

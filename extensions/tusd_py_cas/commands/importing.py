@@ -14,6 +14,7 @@ from tusd_py_cas.commands.options import (
     AsJson,
     Config,
     UploadDir,
+    check_user,
     find_upload_dir,
     repository_path,
     text_argument,
@@ -101,20 +102,13 @@ def _made(upload_dir: str, parameters: Parameters) -> Iterator[Repository]:
     if not os.path.isdir(upload_dir):
         raise Failed(f"there is no upload directory {upload_dir!r}: expected -upload-dir as the server has it")
     path = repository_path(upload_dir)
-    _check_user(next(known for known in (path, os.path.dirname(path), upload_dir) if os.path.isdir(known)))
+    check_user(next(known for known in (path, os.path.dirname(path), upload_dir) if os.path.isdir(known)))
     os.makedirs(os.path.dirname(path), 0o775, exist_ok=True)
     repository = Repository.open(path, create=parameters)
     try:
         yield repository
     finally:
         repository.close()
-
-
-def _check_user(directory: str) -> None:
-    """What root writes is for root alone, and the server could not read it. Raises `Failed`."""
-    owner = os.stat(directory).st_uid
-    if os.geteuid() == 0 and owner != 0:
-        raise Failed(f"{directory!r} belongs to the user with the number {owner}: expected to be run by that user, not by root")
 
 
 def _run(repository: Repository, upload_dir: str, plan: _Plan, *, level: int, as_json: bool) -> Counts:

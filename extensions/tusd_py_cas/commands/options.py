@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from tusd_py.ports.extension import FindUploadDir
-from tusd_py_cas.commands.outcomes import Misuse, NoRepository
+from tusd_py_cas.commands.outcomes import Failed, Misuse, NoRepository
 from tusd_py_cas.repository import Repository
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Config",
     "Owner",
     "UploadDir",
+    "check_user",
     "find_upload_dir",
     "opened",
     "opened_below",
@@ -72,6 +73,13 @@ def opened_below(upload_dir: str) -> Iterator[Repository]:
         yield repository
     finally:
         repository.close()
+
+
+def check_user(directory: str) -> None:
+    """Before something is written. What root makes is for root alone, and the server could not use it. Raises `Failed`."""
+    owner = os.stat(directory).st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise Failed(f"{directory!r} belongs to the user with the number {owner}: expected to be run by that user, not by root")
 
 
 def value_of(parse: Callable[[str], Value], text: str, option: str) -> Value:

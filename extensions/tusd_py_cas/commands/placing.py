@@ -20,6 +20,7 @@ __all__ = ["place_new", "replace_existing"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PERMISSIONS = 0o777
+_OWN = ".tusd-py-restoring"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _CANNOT_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
@@ -74,6 +75,9 @@ def _temporary(directory: str) -> Iterator[tuple[int, str]]:
         os.close(fd)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+        if directory.endswith(f"/{_OWN}"):
+            with contextlib.suppress(OSError):  # another one may be using it
+                os.rmdir(directory)
 
 
 def _temporary_directory(upload_dir: str, directory: str) -> str:
@@ -83,7 +87,7 @@ def _temporary_directory(upload_dir: str, directory: str) -> str:
     if os.stat(upload_dir).st_dev == os.stat(directory).st_dev:
         os.makedirs(usual, 0o775, exist_ok=True)
         return usual
-    own = f"{directory}/.tusd-py-restoring"
+    own = f"{directory}/{_OWN}"
     os.makedirs(own, 0o700, exist_ok=True)
     return own
 

@@ -18,6 +18,7 @@ from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.upload import Upload
 from tusd_py.protocol.upload_json import build_upload
 from tusd_py_cas.commands.bars import Progress, progress
+from tusd_py_cas.commands.options import check_user
 from tusd_py_cas.commands.outcomes import Failed, explain, report
 from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.placing import place_new, replace_existing
@@ -49,6 +50,7 @@ class Unrestorable(Exception):
 
 def restore_uploads(repository: Repository, upload_dir: str, ids: Sequence[str], *, as_json: bool) -> None:
     """Restore the uploads of these ids, or all. Raises `Failed` at the end if some could not be."""
+    check_user(repository.path)
     counts = dict.fromkeys(Outcome, 0)
     failed = size = 0
     with progress("restoring", silent=as_json) as bar:

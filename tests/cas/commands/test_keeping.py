@@ -187,6 +187,18 @@ def test_a_grace_that_is_none(store: Store) -> None:
     assert ran.status == 2 and "expected one such as 90s" in ran.errors
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a directory of somebody else")
+def test_root_makes_nothing_that_the_server_can_t_use(store: Store) -> None:
+    store.add(b"x")
+    os.chown(store.path, 12345, 12345)
+    ran = store.run("gc")
+    assert ran.status == 1 and "belongs to the user with the number 12345" in ran.errors
+    assert not (store.path / "collecting.lock").exists()
+    assert store.run("gc", "--dry-run").status == 0
+    ran = store.run("export", "--restore")
+    assert ran.status == 1 and "expected to be run by that user" in ran.errors
+
+
 def test_only_one_collects_at_a_time(store: Store) -> None:
     store.add(b"x")
     store.run("gc")

@@ -252,6 +252,7 @@ def test_a_directory_on_another_file_system(store: Store) -> None:
         take_away(store, "other/id")
         assert outcomes(store) == {"other/id": "restored"}
         assert (store.upload_dir / "other" / "id").read_bytes() == CONTENT
+        assert sorted(os.listdir(store.upload_dir / "other")) == ["id", "id.info"]
 
 
 @pytest.mark.root
