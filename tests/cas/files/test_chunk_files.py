@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tusd_py_cas.chunk_files import ChunkFiles
+from tusd_py_cas.codec import Compressor
 from tusd_py_cas.model import ChunkDamaged, Codec, StoredChunk
 
 from tests.cas.files.contents import KINDS, SIZES, describe, file_of, noise, store, text
@@ -86,6 +87,36 @@ def test_only_the_right_form_and_size_exist(files: ChunkFiles) -> None:
     assert not files.exists(replace(chunk, stored_size=999))
     assert not files.exists(replace(chunk, codec=Codec.ZSTD))
     assert not files.exists(replace(chunk, name=bytes(32)))
+
+
+def test_a_link_of_the_right_size_does_not_exist(files: ChunkFiles, tmp_path: Path) -> None:
+    chunk = store(files, noise(20))
+    file_of(tmp_path, chunk).unlink()
+    file_of(tmp_path, chunk).symlink_to("x" * 20)
+    assert not files.exists(chunk)
+
+
+def test_sound_files_are_found_in_any_form(files: ChunkFiles, tmp_path: Path) -> None:
+    chunk = store(files, text(5000))
+    assert files.find_sound(chunk.name) == chunk
+    raw = store(files, text(5000), Codec.RAW)
+    file_of(tmp_path, chunk).write_bytes(b"damaged")
+    assert files.find_sound(chunk.name) == raw
+    file_of(tmp_path, raw).write_bytes(b"damaged too")
+    assert files.find_sound(chunk.name) is None
+    file_of(tmp_path, raw).unlink()
+    file_of(tmp_path, raw).mkdir()
+    assert files.find_sound(chunk.name) is None
+
+
+def test_what_is_too_large_for_a_chunk_is_not_looked_at(files: ChunkFiles, tmp_path: Path) -> None:
+    """Nor decompressed: memory is bounded by what a chunk may have."""
+    data = bytes((16 << 20) + 1)
+    for codec, stored in ((Codec.RAW, data), (Codec.ZSTD, Compressor().encode(data)[1])):
+        chunk = describe(data, codec, stored)
+        files.write(chunk.name, codec, stored)
+        assert files.find_sound(chunk.name) is None
+        files.remove(chunk)
 
 
 def test_threads_store_and_sync_at_once(files: ChunkFiles) -> None:
@@ -212,9 +243,10 @@ def test_what_is_damaged_is_moved_away_and_can_be_stored_again(
     assert files.read(chunk) == noise(3000)
 
 
-def test_a_sound_chunk_stays_out_of_quarantine(files: ChunkFiles) -> None:
+def test_a_sound_chunk_stays_out_of_quarantine(files: ChunkFiles, tmp_path: Path) -> None:
     chunk = store(files, noise(3000))
     assert not files.quarantine(chunk)
+    assert not (tmp_path / "quarantine").exists()
     assert files.read(chunk) == noise(3000)
 
 

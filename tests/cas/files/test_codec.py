@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zstandard
-from tusd_py_cas.codec import BadFrame, Compressor, decompress, raw_frame, raw_frame_size
+from tusd_py_cas.codec import BadFrame, Compressor, content_size, decompress, raw_frame, raw_frame_size
 from tusd_py_cas.model import Codec
 
 from tests.cas.files.contents import KINDS, SIZES, noise, text
@@ -115,6 +115,18 @@ def test_a_bomb_does_not_go_off() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("frame", ["nothing", "no frame", "no size", "a skippable frame", "claims a terabyte"])
+def test_a_frame_has_to_say_how_much_it_holds(frame: str) -> None:
+    if frame == "a skippable frame":  # which holds nothing
+        assert content_size(BAD_FRAMES[frame], at_most=5000) == 0
+        return
+    with pytest.raises(BadFrame):
+        content_size(BAD_FRAMES[frame], at_most=5000)
+    assert content_size(FRAME, at_most=5000) == 5000
+    with pytest.raises(BadFrame, match="claims 5000 bytes, which may be 4999 at most"):
+        content_size(FRAME, at_most=4999)
 
 
 def test_threads_decompress_at_once() -> None:

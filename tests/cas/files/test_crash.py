@@ -150,9 +150,16 @@ def test_a_failing_call_fails_the_chunk_and_leaves_nothing(tmp_path: Path, call:
     assert left.temporary == 0
 
 
-@pytest.mark.parametrize("nth", range(1, 7))
+SYNCED = 2 * writer.BATCH + 1
+"""A batch's files, their directories, and the directory of those."""
+
+
+def test_chunks_of_the_first_batch_are_in_directories_of_their_own() -> None:
+    assert len({chunk.name[0] for chunk in CHUNKS[: writer.BATCH]}) == writer.BATCH
+
+
+@pytest.mark.parametrize("nth", range(1, SYNCED + 1))
 def test_what_could_not_be_synced_is_no_success(tmp_path: Path, nth: int) -> None:
-    """Each sync of a batch: of its four files and of directories."""
     requires_strace()
     with writing(tmp_path) as process, Strace(process.process.pid, ("fsync",), f"fsync:error=EIO:when={nth}"):
         process.go()

@@ -165,12 +165,16 @@ def test_a_chunk_stored_again_in_another_form_is_found(repository: Repository, t
     assert state_of(repository, before) is State.LIVE
 
 
-def test_who_has_an_old_idea_of_a_chunk_damages_nothing(repository: Repository, tmp_path: Path) -> None:
+def test_who_has_an_old_idea_of_a_chunk_damages_nothing(
+    repository: Repository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = put_chunk(repository, text(5000))
     file_of(tmp_path, before).unlink()
     repository.damaged(before)
     now = put_chunk(repository, text(5000), Codec.RAW)
+    caplog.clear()
     repository.damaged(before)
+    assert caplog.messages == []
     assert repository.index.find_chunks([now.name]) == {now.name: now}
     file_of(tmp_path, now).unlink()
     with pytest.raises(ChunkDamaged):
@@ -269,6 +273,21 @@ def test_pieces_that_do_not_fit_are_a_damaged_index(tmp_path: Path, starts: list
     repository.index = told  # type: ignore[assignment]
     with pytest.raises(IndexDamaged, match=manifest.name.hex()):
         Reader(repository, manifest).read(0, 30)
+
+
+@pytest.mark.parametrize("sizes", [[31], [10, 21], [15, 16]], ids=str)
+def test_pieces_behind_the_end_are_a_damaged_index(tmp_path: Path, sizes: list[int]) -> None:
+    repository = make(tmp_path)
+    manifest = put(repository, [noise(30)])
+    starts = [0, *sizes[:1]]
+    told = Told(
+        repository.index,
+        [Piece(start, put_chunk(repository, noise(size, 5))) for start, size in zip(starts, sizes, strict=False)],
+    )
+    repository.index.close()
+    repository.index = told  # type: ignore[assignment]
+    with pytest.raises(IndexDamaged, match="does not fit its size"):
+        list(Reader(repository, manifest).pieces())
 
 
 def test_a_content_that_is_gone(repository: Repository, reader: Reader) -> None:

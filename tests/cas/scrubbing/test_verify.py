@@ -239,6 +239,8 @@ def test_condemned_chunks_are_left_alone(repository: Repository, tmp_path: Path)
     put_chunk(repository, noise(700))
     assert repository.index.condemn(2**40) == 1
     (condemned,) = repository.index.condemned()
+    assert sound(verify(repository), [])
+    assert states(repository) == {condemned.name: State.CONDEMNED}
     damage_missing(file_of(tmp_path, condemned))
     assert sound(verify(repository), [])
 
