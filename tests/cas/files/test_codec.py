@@ -103,6 +103,12 @@ def test_a_bad_frame_is_found_in_little_memory(frame: bytes) -> None:
     assert peak < 1 << 20
 
 
+def test_a_frame_gets_no_large_window() -> None:
+    """Which the decompressor makes once it sees that it can't decompress the frame in one go."""
+    with pytest.raises(BadFrame, match="too much memory"):
+        decompress(header(5000, 16 << 3) + b"".join(raw_frame(b"x" * 5000))[10:-3], 5000)
+
+
 def test_a_bomb_does_not_go_off() -> None:
     """A tampered file can't make more of itself than the index says, which is not in the attacker's hands."""
     bomb = zstandard.ZstdCompressor().compress(bytes(1 << 28))
