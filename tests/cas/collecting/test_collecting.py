@@ -183,12 +183,16 @@ def test_a_damaged_index_is_no_matter_while_there_is_nothing_to_remove(repositor
 def test_one_collector_at_a_time(repository: Repository, tmp_path: Path) -> None:
     write_orphan(repository, noise(100), age=HOUR)
     with (tmp_path / "collecting.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # which a collector does not share
         with pytest.raises(AlreadyCollecting, match="is collecting already"):
             collect(repository, grace=0, now=later())
         assert collect(repository, grace=0, now=later(), dry_run=True).orphans == 1, "looking is free"
     assert collect(repository, grace=0, now=later()).orphans == 1
-    assert (tmp_path / "collecting.lock").stat().st_mode & 0o777 in (0o600, 0o644)
+
+
+def test_the_lock_is_for_the_owner_alone(repository: Repository, tmp_path: Path) -> None:
+    collect(repository, grace=0, now=later())
+    assert (tmp_path / "collecting.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_can_not_be_removed_stays_condemned(

@@ -211,6 +211,17 @@ def test_storing_a_chunk_again_makes_its_row_good(tmp_path: Path) -> None:
     assert everything(tmp_path / "index.db") == sound
 
 
+def test_a_row_that_does_not_fit_its_seal_gets_no_new_one(tmp_path: Path) -> None:
+    """But by who stores the chunk again: else what is wrong would pass for right."""
+    index = open_index(tmp_path / "index.db")
+    store(index, [chunk(1, Codec.ZSTD)])
+    edit(tmp_path / "index.db", "UPDATE chunks SET stored_size = stored_size + 1")
+    index.mark_damaged([chunk(1).name])
+    assert index.condemn(1e12) == 0
+    assert list(index.check()) == [f"chunk {chunk(1).name.hex().upper()} does not fit its seal"]
+    index.close()
+
+
 def test_many_findings_are_not_all_told(tmp_path: Path) -> None:
     index = open_index(tmp_path / "index.db")
     content(index, *range(400), leaf=1)

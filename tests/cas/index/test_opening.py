@@ -156,6 +156,7 @@ def test_closing_while_somebody_reads(index: SqliteIndex) -> None:
         return True
 
     assert list(index.add_chunks(chunks(1), exists)) == []
+    assert index._connections._idle == []
     with pytest.raises(StorageFailure, match="is closed"):
         index.find_chunks([])
 

@@ -209,6 +209,16 @@ class ContentSuite:
         with pytest.raises(ValueError, match="32 bytes"):
             index.set_digests(made, blake3=b"", sha256=b"s" * 32)
 
+    def test_contents_whose_digests_are_wanted(self, index: Index) -> None:
+        parts = [content(index, n) for n in range(4)]
+        made = [index.compose(parts[n : n + 2]) for n in range(3)]
+        for n in (0, 1):
+            version(index, f"{n}", made[n])
+        assert list(index.undigested()) == made[:2], "nobody wants to know of the third"
+        assert list(index.undigested(1)) == made[:1]
+        index.set_digests(made[0], blake3=bytes(32), sha256=bytes(32))
+        assert list(index.undigested()) == made[1:2]
+
     def test_a_content_that_starts_with_a_chunk(self, index: Index) -> None:
         first, second = content(index, 1, 2, leaf=1), content(index, 1, 3)
         index.compose([first, second])
