@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tusd_py_cas.ingest.cutting import Cutter
-from tusd_py_cas.ingest.engine import Engine
+from tusd_py_cas.ingest.engine import Cancelled, Engine
 from tusd_py_cas.ingest.jobs import Job, Segment
 from tusd_py_cas.ingest.windows import SMALL, WINDOW
 from tusd_py_cas.model import LEAF, Codec
@@ -120,6 +120,30 @@ def test_a_source_that_is_too_short(size: int, tmp_path: Path, engine: Engine) -
 def test_a_source_that_is_missing(tmp_path: Path, engine: Engine) -> None:
     with pytest.raises(StorageFailure, match="to be taken in"):
         engine.ingest([Segment(str(tmp_path / "nothing"), 0, 1)])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_source_that_is_written_to(known: bool, tmp_path: Path, engine: Engine) -> None:
+    """Its digests and its chunks may be of different bytes."""
+    path = tmp_path / "content"
+    path.write_bytes(KINDS["random"])
+    if known:
+        engine.ingest(segments_of(path))
+
+    def write(position: int) -> None:
+        with path.open("r+b") as file:
+            file.write(b"other")
+
+    with pytest.raises(StorageFailure, match="was written to while it was read"):
+        engine.ingest(segments_of(path), progress=write)
+    assert engine.ingest(segments_of(path)).bytes_in == len(KINDS["random"])
+
+
+def test_cancelling(tmp_path: Path, engine: Engine) -> None:
+    path = tmp_path / "content"
+    path.write_bytes(KINDS["random"])
+    with pytest.raises(Cancelled):
+        engine.ingest(segments_of(path), lambda: True)
 
 
 def test_a_version(tmp_path: Path, engine: Engine, repository: Repository) -> None:
