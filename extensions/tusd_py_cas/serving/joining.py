@@ -86,7 +86,7 @@ class Joiner:
             if manifest is not None:
                 found.append(manifest)
                 continue
-            hopeless = not self._working() or partial.id in self._intake.failed
+            hopeless = not self._working() or any(each.id in self._intake.failed for each in partials[len(found) :])
             if hopeless or asyncio.get_running_loop().time() > deadline:
                 return None
             with contextlib.suppress(TimeoutError):

@@ -14,7 +14,7 @@ import zstandard
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tusd_py_cas.model import Codec
+from tusd_py_cas.model import Codec, StoredChunk
 from tusd_py_cas.serving import decoded, opening, pieces
 from tusd_py_cas.serving.content import CasContent
 
@@ -252,24 +252,33 @@ async def test_a_damaged_frame_is_a_failure_before_any_wrong_byte(keeping: Serve
     assert keeping.opened.counts.damaged == 1
 
 
-async def test_frames_that_have_changed_meanwhile_are_a_failure(keeping: Server) -> None:
+def store_again(server: Server, codec: Codec) -> None:
+    """A chunk of the upload `a`, in another form."""
+    repository, version = server.repository, server.version("a")
+    assert version is not None
+    chunk = list(repository.index.pieces(version.manifest))[10].chunk
+    data = repository.chunks.read(chunk)
+    encoded: bytes | memoryview = zstandard.ZstdCompressor().compress(data) if codec is Codec.ZSTD else data
+    stored = StoredChunk(chunk.name, chunk.size, len(encoded), codec)
+    repository.chunks.remove(chunk)
+    repository.index.mark_damaged([chunk.name])
+    repository.chunks.write(stored.name, codec, encoded)
+    repository.index.add_chunks([stored], repository.chunks.exists)
+
+
+@pytest.mark.parametrize("codecs", [(Codec.ZSTD, Codec.RAW), (Codec.RAW, Codec.ZSTD)], ids=["larger", "smaller"])
+async def test_frames_that_have_changed_meanwhile_are_a_failure(keeping: Server, codecs: tuple[Codec, Codec]) -> None:
     """The size has been told already: a chunk that was stored again in another form has another one."""
     await keeping.take("a", TEXT)
-    content = await keeping.open("a")
-    form = content.encodings["zstd"]
-    first = await keeping.opened.access.look(lambda: next(iter(keeping.repository.index.pieces(keeping.version("a").manifest))))
-    repository = keeping.repository
-    data = repository.chunks.read(first.chunk)
-    assert await form.read(0, 10)
-    stored = type(first.chunk)(first.chunk.name, first.chunk.size, first.chunk.size, Codec.RAW)
-    repository.chunks.remove(first.chunk)
-    repository.index.mark_damaged([first.chunk.name])
-    repository.chunks.write(stored.name, Codec.RAW, data)
-    repository.index.add_chunks([stored], repository.chunks.exists)
-    assert keeping.opened.opener._frames
-    fresh = (await keeping.open("a")).encodings["zstd"]
-    with pytest.raises(StorageFailure, match="have changed"):
-        await drain(fresh)
-    assert not keeping.opened.opener._frames, "the next is told the right size"
+    await asyncio.to_thread(store_again, keeping, codecs[0])
+    begun, opened = [(await keeping.open("a")).encodings["zstd"] for _ in range(2)]
+    assert await begun.read(0, 10)
+    await asyncio.to_thread(store_again, keeping, codecs[1])
+    for form in (begun, opened, (await keeping.open("a")).encodings["zstd"]):
+        with pytest.raises(StorageFailure, match="have changed"):
+            await drain(form)
+        assert not keeping.opened.opener._frames, "the next is told the right size"
+        keeping.opened.opener._frames[bytes.fromhex(form.version[:64])] = form.size
+    keeping.opened.opener._frames.clear()
     encoded = await drain((await keeping.open("a")).encodings["zstd"])
     assert zstandard.ZstdDecompressor().stream_reader(encoded, read_across_frames=True).read() == TEXT

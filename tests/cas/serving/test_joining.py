@@ -96,6 +96,7 @@ async def test_also_by_another_process(server: Server, tmp_path: Path) -> None:
 async def test_it_does_not_wait_for_what_has_failed(server: Server) -> None:
     names = await parts(server, *PIECES)
     server.opened.intake.failed[names[1]] = None
+    server.opened.joiner._patience = 1e6
     await server.assemble("final", names)
     assert server.path("final").read_bytes() == WHOLE
 
@@ -103,6 +104,7 @@ async def test_it_does_not_wait_for_what_has_failed(server: Server) -> None:
 async def test_nor_where_nobody_is_at_work(server: Server) -> None:
     names = await parts(server, *PIECES)
     server.opened._running = False
+    server.opened.joiner._patience = 1e6
     await server.assemble("final", names)
     assert server.path("final").read_bytes() == WHOLE
 

@@ -162,6 +162,13 @@ async def test_a_file_without_a_version_serves_whatever_the_record_says(keeping:
         await keeping.store.open_content(moved)
 
 
+async def test_a_version_of_another_size_never_counts(replacing: Server) -> None:
+    await replacing.take("a", TEXT)
+    assert await replacing.replace("a")
+    with pytest.raises(UploadNotFound):
+        await replacing.store.open_content(replacing.host.records["a"].evolve(length=3, offset=3))
+
+
 async def test_to_a_replaced_upload_nothing_can_be_written(replacing: Server) -> None:
     await replacing.take("a", TEXT)
     await replacing.replace("a")
