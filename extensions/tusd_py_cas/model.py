@@ -83,10 +83,10 @@ class State(IntEnum):
 class Parameters:
     """How contents are cut: fixed when the repository is made, for other cuts find nothing again. Sizes in bytes.
 
-    `seed` is the repository's secret (64 bits): without it nobody can tell where contents are cut.
+    `seed` is the repository's secret, of 63 bits: without it nobody can tell where contents are cut. It is in no log.
     """
 
-    seed: int
+    seed: int = field(repr=False)
     min_size: int
     avg_size: int
     max_size: int

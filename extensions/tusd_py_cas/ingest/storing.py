@@ -58,7 +58,7 @@ class Storing:
     def store(self, window: memoryview, cuts: Sequence[Cut]) -> Stored:
         """Store the chunks of a window. Raises `OutOfSpace`, `StorageFailure`."""
         chunks, views = self._name(window, cuts)
-        known = self._repository.index.find_chunks(list(views))
+        known = self._find_known(views)
         mine, others = self._claim(name for name in views if name not in known)
         try:
             stored = self._store({name: views[name] for name in mine})
@@ -70,6 +70,15 @@ class Storing:
             other.result()
         size = sum(len(views[name]) for name in mine)
         return Stored(chunks, len(mine), size, sum(chunk.stored_size for chunk in stored))
+
+    def _find_known(self, names: Iterable[bytes]) -> frozenset[bytes]:
+        """Those that are stored, as the index says and the directory bears out: the file that this content has now may be
+        about to be given up, and would be the last to have what a disk has lost."""
+        found = self._repository.index.find_chunks(list(names))
+        lost = [chunk for chunk in found.values() if not self._repository.chunks.exists(chunk)]
+        for chunk in lost:
+            self._repository.damaged(chunk)
+        return frozenset(found) - {chunk.name for chunk in lost}
 
     def _name(self, window: memoryview, cuts: Sequence[Cut]) -> tuple[list[ChunkRef], dict[bytes, memoryview]]:
         chunks, views = [], {}

@@ -112,6 +112,16 @@ def test_what_is_collected_before_it_counts_is_written_again(
     ]
 
 
+def test_what_the_disk_has_lost_is_written_again(storing: Storing, files: Files, repository: Repository) -> None:
+    names = [chunk.name for chunk in storing.store(DATA, CUTS).chunks]
+    files.remove_name(names[1])
+    again = storing.store(DATA, CUTS)
+    assert (again.new, again.bytes_new) == (1, 1000)
+    assert files.written[3:] == [names[1]]
+    assert set(repository.index.find_chunks(names)) == set(names)
+    assert storing.store(DATA, CUTS).new == 0
+
+
 def test_a_collector_that_is_always_faster(storing: Storing, files: Files) -> None:
     files.losses = ATTEMPTS
     with pytest.raises(StorageFailure, match="give collection more grace"):
