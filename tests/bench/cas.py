@@ -1,6 +1,6 @@
 """Measures content-addressed storage, side by side with restic and borg.
 
-    .venv/bin/python -m tests.bench.cas [--disk DIR] [--quick] [--only ingest,size,serving,final,uploads] [--no-page]
+    .venv/bin/python -m tests.bench.cas [--disk DIR] [--quick] [--only ingest,size,averages,...] [--no-page]
 
 Writes docs/explanation/cas-benchmarks.md, .json and .png, unless `--no-page` says not to.
 
@@ -10,6 +10,7 @@ comes from the page cache.
 
 ingest      one file of `--size` random bytes into an empty repository, the same file once more, and back to /dev/null
 size        the standard corpus (tests/support/corpus.py), part after part into one repository, and what that then takes
+averages    the same corpus by average size of chunks (tests/bench/cas_ingest.py), tusd-py only
 serving     uploads whose own files are gone: GET of all, then `--ranges` random ranges of 64 KiB
 final       an upload in four parts of `--final` bytes in all: the last POST, when the parts have been ingested
 uploads     one upload of `--size` bytes, then small ones of 4 KiB for `--seconds`: without -cas, with it, and while it ingests
@@ -40,7 +41,16 @@ from tests.support.corpus import LARGE, Corpus, Scale, make_corpus
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "cas-benchmarks.md"
 MEMORY = "/dev/shm"
-QUICK = {"size": 200 * 10**6, "final": 10**9, "backlog": 4, "seconds": 2, "rounds": 1, "ranges": 100, "corpus": 4 << 20}
+QUICK = {
+    "size": 200 * 10**6,
+    "final": 10**9,
+    "backlog": 4,
+    "seconds": 2,
+    "rounds": 1,
+    "ranges": 100,
+    "corpus": 4 << 20,
+    "averages": "1M",
+}
 
 
 def bytes_of(text: str) -> int:
@@ -112,6 +122,12 @@ class Bench:
         shutil.rmtree(folder)
         return {"size": found, "corpus": told}
 
+    def averages(self) -> dict[str, Any]:
+        figures = self.base / "averages.json"
+        command = [sys.executable, "-m", "tests.bench.cas_ingest", f"--average={self.options.averages}", f"--dir={self.base}"]
+        subprocess.run([*command, f"--json={figures}"], stdout=subprocess.DEVNULL, check=True)
+        return {"averages": json.loads(figures.read_text())}
+
     def serving(self) -> dict[str, Any]:
         folder = self.base / "archives"
         archive = next(part for part in corpus_made(folder, 1 << 20).parts if part.name == "library.tar")
@@ -144,13 +160,13 @@ class Bench:
         return {variant: medians(found) for variant, found in rows.items()}
 
 
-PARTS = ("ingest", "size", "serving", "final", "uploads")
+PARTS = ("ingest", "size", "averages", "serving", "final", "uploads")
 
 
 def machine(base: Path) -> dict[str, str]:
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")), "unknown")
-    kind = subprocess.run(["stat", "-f", "-c", "%T", str(base)], capture_output=True, text=True, check=True).stdout.strip()
+    kind = subprocess.run(["df", "--output=fstype", str(base)], capture_output=True, text=True, check=True).stdout.split()[-1]
     with tempfile.TemporaryDirectory(dir=base) as where:
         versions = [kind_of(Path(where), base).version() for kind_of in TOOLS]
     return {
@@ -170,6 +186,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=bytes_of, default=10**9, help="bytes of the large file")
     parser.add_argument("--corpus", type=bytes_of, default=LARGE.generated, help="bytes of a generated file of the corpus")
+    parser.add_argument("--averages", default="256K,512K,1M,2M,4M", help="sizes of chunks")
     parser.add_argument("--final", type=bytes_of, default=10**10, help="bytes of the upload in four parts")
     parser.add_argument("--backlog", type=int, default=6, help="files of half of --size that wait to be ingested meanwhile")
     parser.add_argument("--seconds", type=int, default=3)

@@ -15,9 +15,9 @@ OURS = "tusd-py"
 PEERS = ("restic", "borg")
 RANDOM = "random"
 """The served file that restic and borg have read back too."""
-FIGURES = frozenset({"machine", "corpus", "new", "known", "read", "size", "serving", "final", "in flight"})
+FIGURES = frozenset({"machine", "corpus", "new", "known", "read", "size", "averages", "serving", "final", "in flight"})
 COLOURS = {OURS: "#2a6", "restic": "#79b", "borg": "#b97"}
-BUSY, OFF = "-cas, ingest is busy", "without -cas"
+BUSY, IDLE, OFF = "-cas, ingest is busy", "-cas, nothing else to ingest", "without -cas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,9 @@ def _of_finals(results: Results) -> Goal:
 def _of_uploads(results: Results) -> Iterator[Goal]:
     for place, rows in results["in flight"].items():
         for unit, label in (("GB/s", "large"), ("uploads/s", "small")):
-            ratio = rows[BUSY][unit] / rows[OFF][unit]
-            yield Goal(f"uploads while it ingests, {label}, {place}", "80 % of without", f"{100 * ratio:.0f} %", ratio >= 0.8)
+            ratio, idle = rows[BUSY][unit] / rows[OFF][unit], rows[BUSY][unit] / rows[IDLE][unit]
+            measured = f"{100 * ratio:.0f} % ({100 * idle:.0f} % of an idle -cas)"
+            yield Goal(f"uploads while it ingests, {label}, {place}", "80 % of without -cas", measured, ratio >= 0.8)
 
 
 # The page
@@ -134,6 +135,9 @@ def _tables(results: Results) -> Iterator[str]:
     yield "### Stored size of the corpus"
     yield f"Second version of the library: {results['corpus']}."
     yield _sizes(results["size"])
+    columns, rows = _rows(results["averages"])
+    yield "### Other sizes of chunks"
+    yield _table(["average", *columns], rows)
     for key, title in (("serving", "Over HTTP"), ("in flight", "Uploads while it ingests")):
         yield f"### {title}"
         yield from (

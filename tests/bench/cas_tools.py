@@ -162,7 +162,7 @@ class TusdPy(Tool):
     store_what = "tusd-py cas import"
 
     def version(self) -> str:
-        return " ".join(self._says(sys.executable, "-m", "tusd_py", "-version").split()[:2])
+        return f"tusd-py {self._says(sys.executable, '-m', 'tusd_py', '-version').split()[1]}"
 
     def make(self) -> None:
         """Importing does."""
