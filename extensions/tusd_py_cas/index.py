@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tusd_py_cas.model import ChunkRef, Codec, Manifest, Piece, State, StoredChunk, Version
+from tusd_py_cas.model import ChunkRef, ChunksMissing, Codec, IndexDamaged, Manifest, Piece, State, StoredChunk, Version
 
-__all__ = ["Index", "Swept", "Totals", "Unused"]
+__all__ = ["Index", "NewContent", "Swept", "Totals", "Unused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,17 @@ class Unused:
     stored: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    """What is to become a manifest: the leaves and, behind them, `chunks` that are in no leaf yet, `LEAF` at most."""
+
+    size: int
+    blake3: bytes
+    sha256: bytes
+    leaves: Sequence[int]
+    chunks: Sequence[ChunkRef]
+
+
 class Index(Protocol):
     # Chunks
 
@@ -78,6 +89,10 @@ class Index(Protocol):
     def add_manifest(self, *, size: int, blake3: bytes, sha256: bytes, leaves: Sequence[int]) -> Manifest:
         """The manifest of this content, new or, where there is one of this name already, that one (the leaves are then left
         to the collector). An empty content has no leaves. Raises `ChunksMissing` where a leaf is gone."""
+
+    def add_contents(self, contents: Sequence[NewContent]) -> Sequence[Manifest | ChunksMissing | IndexDamaged]:
+        """`add_leaf` and `add_manifest` for several contents in one transaction; what one of them would have raised is in the
+        place of that manifest."""
 
     def compose(self, manifests: Sequence[Manifest]) -> Manifest:
         """The content that these make one behind the other. Costs as much as they have leaves. Raises `ChunksMissing`."""

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.codec import DEFAULT_LEVEL
+from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.digests import BothHashes
 from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
 from tusd_py_cas.ingest.source import Source
@@ -51,8 +52,9 @@ class Engine:
         self._processor = Semaphore(threads)
         buffers = Buffers(repository.parameters.max_size)
         self._pool = ThreadPoolExecutor(buffers.count, thread_name_prefix="storing")
-        storing = Storing(repository, level, self._processor, threads)
-        self._shared = Shared(repository, buffers, storing, self._pool, self._processor)
+        committer = Committer(repository)
+        storing = Storing(repository, committer, level, self._processor, threads)
+        self._shared = Shared(repository, buffers, storing, committer, self._pool, self._processor)
 
     def ingest(
         self, segments: Sequence[Segment], is_cancelled: IsCancelled = never, progress: Callable[[int], None] | None = None

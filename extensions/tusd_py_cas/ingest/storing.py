@@ -45,9 +45,16 @@ class Stored:
 class Storing:
     """For all threads of a process. `processor` is held while hashing and compressing, by at most `threads` at once."""
 
-    def __init__(self, repository: Repository, level: int, processor: AbstractContextManager[object], threads: int) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        committer: Committer,
+        level: int,
+        processor: AbstractContextManager[object],
+        threads: int,
+    ) -> None:
         self._repository = repository
-        self._committer = Committer(repository)
+        self._committer = committer
         self._processor = processor
         self._compressors: LifoQueue[Compressor] = LifoQueue()  # the one that was used last has its memory already
         for _ in range(min(threads, max(1, COMPRESSORS // memory_of_compressor(level, repository.parameters.max_size)))):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from tusd_py_cas.index import NewContent
+from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.cutting import Cut, Cutter
 from tusd_py_cas.ingest.digests import Digests
 from tusd_py_cas.ingest.jobs import Ingested
@@ -44,6 +46,7 @@ class Shared:
     repository: Repository
     buffers: Buffers
     storing: Storing
+    committer: Committer
     pool: ThreadPoolExecutor
     processor: AbstractContextManager[object]
 
@@ -149,7 +152,7 @@ class Taking:
         try:
             for piece in self._index.pieces(self._prediction.manifest, 0, position) if position else ():
                 self._chunks.append(ChunkRef(piece.chunk.name, piece.chunk.size))
-                self._make_leaves(LEAF)
+                self._make_full_leaves()
         except RepositoryError:  # it is gone: its chunks may be, too
             raise ChunksMissing(frozenset()) from None
 
@@ -179,10 +182,10 @@ class Taking:
             self._counts = [count + more for count, more in zip(self._counts, added, strict=True)]
             if is_for_leaves:
                 self._chunks.extend(stored.chunks)
-                self._make_leaves(LEAF)
+                self._make_full_leaves()
 
-    def _make_leaves(self, least: int) -> None:
-        while len(self._chunks) >= least:
+    def _make_full_leaves(self) -> None:
+        while len(self._chunks) >= LEAF:
             self._leaves.append(self._index.add_leaf(self._chunks[:LEAF]))
             del self._chunks[:LEAF]
 
@@ -193,10 +196,9 @@ class Taking:
             assert self._prediction is not None
             self._source.check_unchanged()
             return self._prediction.manifest
-        blake3_digest, sha256 = self._digests.finish()
+        digests = self._digests.finish()
         self._source.check_unchanged()
-        self._make_leaves(1)
-        return self._index.add_manifest(size=self._source.size, blake3=blake3_digest, sha256=sha256, leaves=self._leaves)
+        return self._shared.committer.add(NewContent(self._source.size, *digests, self._leaves, self._chunks))
 
 
 def _at_once(work: Callable[[Window], Stored], window: Window) -> Future[Stored]:

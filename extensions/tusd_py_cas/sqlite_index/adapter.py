@@ -6,8 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
-from tusd_py_cas.index import Swept, Totals, Unused
-from tusd_py_cas.model import LEAF, ChunkRef, Codec, Manifest, Piece, RepositoryError, State, StoredChunk, Version
+from tusd_py_cas.index import NewContent, Swept, Totals, Unused
+from tusd_py_cas.model import (
+    LEAF,
+    ChunkRef,
+    ChunksMissing,
+    Codec,
+    IndexDamaged,
+    Manifest,
+    Piece,
+    RepositoryError,
+    State,
+    StoredChunk,
+    Version,
+)
 from tusd_py_cas.sqlite_index import chunks as chunk_rows
 from tusd_py_cas.sqlite_index import figures, housekeeping
 from tusd_py_cas.sqlite_index import leaves as leaf_rows
@@ -86,6 +98,16 @@ class SqliteIndex:
             return manifest_rows.add_manifest(
                 connection, self._contents, size=size, blake3=blake3, sha256=sha256, leaves=leaves, now=self._clock()
             )
+
+    def add_contents(self, contents: Sequence[NewContent]) -> Sequence[Manifest | ChunksMissing | IndexDamaged]:
+        added: list[Manifest | ChunksMissing | IndexDamaged] = []
+        with self._connections.writing("adding contents") as connection:
+            for content in contents:
+                try:
+                    added.append(manifest_rows.add_content(connection, self._contents, content, self._clock()))
+                except (ChunksMissing, IndexDamaged) as error:
+                    added.append(error)
+        return added
 
     def compose(self, manifests: Sequence[Manifest]) -> Manifest:
         with self._connections.writing("putting contents together") as connection:

@@ -11,8 +11,9 @@ from typing import Any
 
 from blake3 import blake3 as blake3_hasher
 
+from tusd_py_cas.index import NewContent
 from tusd_py_cas.model import NAME_SIZE, ChunksMissing, IndexDamaged, Manifest, Piece, RepositoryError, State
-from tusd_py_cas.sqlite_index.leaves import Leaves, chunks_of, load_leaf
+from tusd_py_cas.sqlite_index.leaves import Leaves, add_leaf, chunks_of, load_leaf
 from tusd_py_cas.sqlite_index.recent import Recent
 from tusd_py_cas.sqlite_index.rows import MANIFEST, checked, manifest_of
 from tusd_py_cas.sqlite_index.seals import seal_manifest
@@ -20,6 +21,7 @@ from tusd_py_cas.sqlite_index.seals import seal_manifest
 __all__ = [
     "Contents",
     "Nodes",
+    "add_content",
     "add_manifest",
     "compose",
     "find_manifest",
@@ -137,6 +139,15 @@ def add_manifest(
         raise ValueError(f"the leaves have {starts[-1]} bytes, the content {size}")
     manifest = Manifest(0, blake3, size, blake3, sha256, False, now)
     return _insert(connection, manifest, Nodes(starts[:-1], leaves, seals))
+
+
+def add_content(connection: sqlite3.Connection, recent: Contents, content: NewContent, now: float) -> Manifest:
+    leaves = list(content.leaves)
+    if content.chunks:
+        leaves.append(add_leaf(connection, content.chunks, now))
+    return add_manifest(
+        connection, recent, size=content.size, blake3=content.blake3, sha256=content.sha256, leaves=leaves, now=now
+    )
 
 
 def compose(connection: sqlite3.Connection, recent: Contents, parts: Sequence[Manifest], now: float) -> Manifest:

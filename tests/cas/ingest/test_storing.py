@@ -10,6 +10,7 @@ from threading import Event, Semaphore
 
 import pytest
 from tusd_py_cas.chunk_files import ChunkFiles
+from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.cutting import Cut
 from tusd_py_cas.ingest.storing import ATTEMPTS, Storing
 from tusd_py_cas.model import Codec
@@ -54,7 +55,7 @@ def files(repository: Repository) -> Files:
 
 @pytest.fixture
 def storing(repository: Repository, files: Files) -> Storing:
-    return Storing(repository, 3, Semaphore(2), 2)
+    return Storing(repository, Committer(repository), 3, Semaphore(2), 2)
 
 
 @pytest.fixture
