@@ -43,7 +43,7 @@ def name_of(path: str) -> str:
 def is_ingested(tus: TusClient, path: str) -> bool:
     """What is served from chunks has an ETag that does not depend on the upload."""
     etag = tus.request("GET", path, {"Range": "bytes=0-0"}, tus=False).headers.get("etag", "")
-    return len(etag) == 66
+    return len(etag) == 66 and "-" not in etag  # the inode in a file's may make it as long
 
 
 def until_ingested(server: ServerProcess, path: str) -> None:
