@@ -144,6 +144,7 @@ def average_row(base: Path, options: argparse.Namespace, average: int) -> Row:
     new = sum(each.chunks_new for each in taken)
     stored = sum(each.bytes_stored for each in taken)
     return {
+        "given MB": sum(each.bytes_in for each in taken) / 1e6,
         "unique MB": sum(each.bytes_new for each in taken) / 1e6,
         "stored MB": stored / 1e6,
         "index MB": index / 1e6,
