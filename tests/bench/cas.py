@@ -13,7 +13,7 @@ size        the standard corpus (tests/support/corpus.py), part after part into 
 averages    the same corpus by average size of chunks (tests/bench/cas_ingest.py), tusd-py only
 serving     uploads whose own files are gone: GET of all, then `--ranges` random ranges of 64 KiB
 final       an upload in four parts of `--final` bytes in all: the last POST, when the parts have been ingested
-uploads     one upload of `--size` bytes, then small ones of 4 KiB for `--seconds`: without -cas, with it, and while it ingests
+uploads     one upload of `--upload` bytes, then small ones of 4 KiB for `--seconds`: without -cas, with it, while it ingests
 
 With `--only` the other figures stay those of the last run. Servers listen on loopback.
 """
@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "cas-bench
 MEMORY = "/dev/shm"
 QUICK = {
     "size": 200 * 10**6,
+    "upload": 200 * 10**6,
     "final": 10**9,
     "backlog": 4,
     "seconds": 2,
@@ -73,8 +75,19 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, base: Path) -> None:
         self.options, self.base = options, base
-        self.noise = base / "random"
-        noise(self.noise, options.size)
+
+    @cached_property
+    def stored(self) -> Path:
+        return self._random("stored", self.options.size)
+
+    @cached_property
+    def uploaded(self) -> Path:
+        return self._random("uploaded", self.options.upload)
+
+    def _random(self, name: str, size: int) -> Path:
+        path = self.base / name
+        noise(path, size)
+        return path
 
     def ingest(self) -> dict[str, Any]:
         found: dict[str, dict[str, list[dict[str, float]]]] = {"new": {}, "known": {}, "read": {}}
@@ -89,9 +102,9 @@ class Bench:
 
     def _three(self, tool: Tool) -> list[tuple[str, Cost]]:
         work: list[tuple[str, Callable[[], Cost]]] = [
-            ("new", lambda: tool.store([self.noise.name])),
-            ("known", lambda: tool.store([self.noise.name])),
-            ("read", lambda: tool.read(self.noise.name)),
+            ("new", lambda: tool.store([self.stored.name])),
+            ("known", lambda: tool.store([self.stored.name])),
+            ("read", lambda: tool.read(self.stored.name)),
         ]
         done = []
         for what, step in work:
@@ -131,13 +144,13 @@ class Bench:
     def serving(self) -> dict[str, Any]:
         folder = self.base / "archives"
         archive = next(part for part in corpus_made(folder, 1 << 20).parts if part.name == "library.tar")
-        files = {RANDOM: self.noise, "library.tar": archive}
+        files = {RANDOM: self.uploaded, "library.tar": archive}
         found = cas_serving.reading(self.base, files, self.options.ranges)
         shutil.rmtree(folder)
         return {"serving": found}
 
     def final(self) -> dict[str, Any]:
-        return {"final": cas_serving.final_post(self.base, self.options.final, self.noise, posts=5)}
+        return {"final": cas_serving.final_post(self.base, self.options.final, self.uploaded, posts=5)}
 
     def uploads(self) -> dict[str, Any]:
         found = {}
@@ -149,10 +162,10 @@ class Bench:
     def _in_flight(self, base: Path, flags: str) -> dict[str, dict[str, float]]:
         backlog = [base / f"backlog-{number}" for number in range(self.options.backlog)]
         for number, path in enumerate(backlog):
-            noise(path, self.options.size // 2, key=2 + number)
+            noise(path, self.options.upload // 2, key=2 + number)
         rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in cas_serving.VARIANTS}
-        with self.noise.open("rb") as source:
-            uploads = cas_serving.Uploads(backlog, source.fileno(), self.options.size, self.options.seconds)
+        with self.uploaded.open("rb") as source:
+            uploads = cas_serving.Uploads(backlog, source.fileno(), self.options.upload, self.options.seconds)
             for _ in range(self.options.rounds):
                 for variant, found in rows.items():
                     os.sync()
@@ -184,11 +197,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disk", default=os.getcwd(), help="a directory on the disk that is to be measured")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--size", type=bytes_of, default=10**9, help="bytes of the large file")
+    parser.add_argument("--size", type=bytes_of, default=2 * 10**9, help="bytes of the file that is stored")
+    parser.add_argument("--upload", type=bytes_of, default=10**9, help="bytes of a large upload")
     parser.add_argument("--corpus", type=bytes_of, default=LARGE.generated, help="bytes of a generated file of the corpus")
-    parser.add_argument("--averages", default="256K,512K,1M,2M,4M", help="sizes of chunks")
+    parser.add_argument("--averages", default="256K,1M,4M", help="sizes of chunks")
     parser.add_argument("--final", type=bytes_of, default=10**10, help="bytes of the upload in four parts")
-    parser.add_argument("--backlog", type=int, default=6, help="files of half of --size that wait to be ingested meanwhile")
+    parser.add_argument("--backlog", type=int, default=6, help="files of half of --upload that wait to be ingested meanwhile")
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--ranges", type=int, default=500)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
