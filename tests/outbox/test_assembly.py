@@ -17,7 +17,7 @@ from tusd_py.testing.outbox_suite import event
 
 
 class Failing:
-    name, types = "hooks", EVENTS
+    name, types, recovers = "hooks", EVENTS, False
 
     def __init__(self, fail: bool = True) -> None:
         self.fail, self.tried = fail, 0

@@ -32,7 +32,7 @@ class Listener:
     """A consumer that is never called: these tests look into the outbox."""
 
     def __init__(self, *types: HookType) -> None:
-        self.name, self.types = "hooks", frozenset(types) or EVENTS
+        self.name, self.types, self.recovers = "hooks", frozenset(types) or EVENTS, False
 
     async def deliver(self, event: HookEvent) -> None:
         raise AssertionError(event)
@@ -138,6 +138,18 @@ async def test_nobody_is_told_of_what_nobody_wants(world: World) -> None:
     await send(uploads, upload.id, 0, b"ab")
     await uploads.terminate(upload.id)
     assert await told.names() == ["post-finish:id1:2"]
+
+
+async def test_who_recovers_is_told_of_what_came_true_and_has_nothing_prepared(world: World) -> None:
+    told = Told(world, HookType.POST_FINISH)
+    told.listener.recovers = True
+    uploads = told.open()
+    await uploads.create(create(3), ScriptedBody())
+    finished = await uploads.create(create(0), ScriptedBody())
+    assert not [stored async for stored in told.outbox.prepared(world.now + 1)]
+    assert [stored.event.upload.id for stored in await told.due()] == [finished.id]
+    await uploads.decide_events()
+    assert not await told.due(), "what became of it is its own business"
 
 
 async def test_a_refused_creation_is_not_told_of(told: Told) -> None:

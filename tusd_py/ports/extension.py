@@ -66,6 +66,11 @@ class Place:
 class Host(Protocol):
     """The server, for an extension. All methods raise `StorageFailure`."""
 
+    @property
+    def received(self) -> int:
+        """How many bodies of uploads this process has begun to receive since its start: who would rather not be in the way of
+        clients can see whether there are many."""
+
     async def look(self, upload_id: str) -> Upload | None:
         """The record of an upload that is finished, put together and accepted; None for any other."""
 

@@ -39,9 +39,8 @@ class Announcer:
 
     def __init__(self, outbox: Outbox, consumers: Sequence[Consumer], notify: Callable[[], None]) -> None:
         self._outbox, self._notify = outbox, notify
-        self._consumers = {
-            kind: names for kind in HookType if (names := tuple(one.name for one in consumers if kind in one.types))
-        }
+        self._consumers = _by_type(consumers)
+        self._promised = _by_type([one for one in consumers if not one.recovers])
         self._prepared: dict[str, None] = {}  # ids, the oldest first
         self._unconfirmed: list[tuple[HookEvent, tuple[str, ...], bool]] = []
 
@@ -136,7 +135,7 @@ class Announcer:
     async def _prepare(self, kinds: Iterable[HookType], upload: Upload, call: Call) -> None:
         by_consumers: dict[tuple[str, ...], list[HookEvent]] = {}
         for kind in kinds:
-            if names := self._consumers.get(kind):
+            if names := self._promised.get(kind):
                 event = HookEvent(type=kind, upload=upload, request=call.http_request())
                 by_consumers.setdefault(names, []).append(event)
         for names, events in by_consumers.items():
@@ -180,6 +179,12 @@ class Announcer:
         if len(self._prepared) >= REMEMBERED:
             del self._prepared[next(iter(self._prepared))]
         self._prepared[upload_id] = None
+
+
+def _by_type(consumers: Iterable[Consumer]) -> dict[HookType, tuple[str, ...]]:
+    """Names of those that want an event, for all events that anybody wants."""
+    consumers = tuple(consumers)
+    return {kind: names for kind in HookType if (names := tuple(one.name for one in consumers if kind in one.types))}
 
 
 class Verdict(Enum):

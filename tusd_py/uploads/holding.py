@@ -83,12 +83,14 @@ class Holds:
         self._holds: set[Hold] = set()
         self._observer = observer
         self.closing = False
+        self.begun = 0
 
     def begin(self, body: Body, call: Call = NO_CALL) -> Hold:
         """A hold, to be ended by `end`. Raises `ServerShutdown` once the server is closing."""
         if self.closing:
             raise ServerShutdown
         hold = Hold(body, call, self._observer)
+        self.begun += 1
         self._holds.add(hold)
         return hold
 

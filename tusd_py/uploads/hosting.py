@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.protocol.hooks import HookEvent
 from tusd_py.protocol.upload import Upload
+from tusd_py.uploads.holding import Holds
 from tusd_py.uploads.parts import Parts
 from tusd_py.uploads.records import Records
 
@@ -16,9 +17,14 @@ __all__ = ["UploadHost"]
 class UploadHost:
     """A `Host` over the uploads of one store."""
 
-    def __init__(self, parts: Parts, records: Records) -> None:
+    def __init__(self, parts: Parts, records: Records, holds: Holds) -> None:
+        self._holds = holds
         self._info, self._locker, self._announcer = parts.info, parts.locker, parts.announcer
         self._durable, self._records = parts.durable, records
+
+    @property
+    def received(self) -> int:
+        return self._holds.begun
 
     async def look(self, upload_id: str) -> Upload | None:
         try:

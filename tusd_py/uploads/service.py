@@ -100,7 +100,7 @@ class Uploads:
         self._finisher = Finisher(parts)
         self._assembler = Assembler(parts, self._finisher)
         self._records = Records(parts, self._finisher, self._assembler, lock_timeout)
-        self.host = UploadHost(parts, self._records)
+        self.host = UploadHost(parts, self._records, self.holds)
         self._committer = Committer(parts, self._finisher, self._assembler)
         self._creator = Creator(
             parts, self._records, self._committer, self._finisher, self._assembler, self.holds, new_id

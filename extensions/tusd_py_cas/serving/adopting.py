@@ -18,7 +18,7 @@ __all__ = ["Adopter"]
 _log = logging.getLogger("tusd_py.cas")
 
 AGAIN = 3600.0
-"""Seconds after which those that could not be taken in are tried again."""
+"""Seconds after which all are looked at again: some could not be taken in, or another process died before it could tell."""
 
 PAUSE = 0.005
 """Seconds between two uploads: of a directory of a million, a look at each takes two hours, and nobody notices."""
@@ -33,10 +33,9 @@ class Adopter:
         self._intake, self._taken_in = intake, taken_in
 
     async def run(self) -> None:
-        """Look at all uploads; again, as long as some could not be taken in. Ends when there is nothing more to do."""
+        """Look at all uploads, again and again, until cancelled."""
         while True:
-            if await self.look_at_all():
-                return
+            await self.look_at_all()
             await asyncio.sleep(AGAIN)
 
     async def look_at_all(self) -> bool:

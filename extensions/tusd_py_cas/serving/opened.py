@@ -17,6 +17,7 @@ from tusd_py_cas.serving.adopting import Adopter
 from tusd_py_cas.serving.collecting import Collector
 from tusd_py_cas.serving.consumer import CasConsumer
 from tusd_py_cas.serving.counts import Counts
+from tusd_py_cas.serving.courtesy import Courtesy
 from tusd_py_cas.serving.digesting import Digester
 from tusd_py_cas.serving.intake import Intake
 from tusd_py_cas.serving.joining import Joiner
@@ -50,7 +51,8 @@ class OpenedCas:
         self._totals = TotalsKept(self.access)
         self.collector = Collector(process, self.counts, interval=gc_interval, grace=gc_grace)
         self._turn = Turn(repository.path)
-        self._consumer = CasConsumer()
+        self._courtesy = Courtesy()
+        self._consumer = CasConsumer(self._courtesy)
         self._running = self._closed = False
         self.consumers: Sequence[Consumer] = (self._consumer,)
         self.readings: Sequence[Reading] = readings(self.counts, self._totals)
@@ -71,7 +73,7 @@ class OpenedCas:
         return CasStore(data, access, versions, self.opener, self.joiner)
 
     def attach(self, host: Host) -> None:
-        self.intake.host = self.replacer.host = self.adopter.host = host
+        self.intake.host = self.replacer.host = self.adopter.host = self._courtesy.host = host
 
     def _taken_in(self, upload_id: str) -> None:
         if self._replaces:

@@ -114,6 +114,7 @@ class DictHost:
         self.locked: set[str] = set()
         self.events: dict[str, HookEvent] = {}
         self.waiting: dict[str, int] = {}
+        self.received = 0
 
     async def look(self, upload_id: str) -> Upload | None:
         upload = self.records.get(upload_id)

@@ -25,6 +25,7 @@ class Clerk:
 
     name = "ledger"
     types = frozenset({HookType.POST_FINISH})
+    recovers = False  # the ledger does not know what is missing from it
 
     def __init__(self, path: str, keys: Sequence[str], *, durable: bool) -> None:
         self.path, self.keys, self.durable = path, keys, durable
