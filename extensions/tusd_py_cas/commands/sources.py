@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.commands.outcomes import explain
 from tusd_py_cas.commands.records import RecordUnreadable, data_path, is_committing, read_record, record_ids
+from tusd_py_cas.naming import object_name, text_metadata
 
-__all__ = ["Found", "Problem", "Skipped", "Source", "files", "object_name", "size_if_finished", "text_metadata", "uploads"]
-
-_LONGEST_NAME = 1024
-"""Characters of an object's name."""
+__all__ = ["Found", "Problem", "Skipped", "Source", "files", "size_if_finished", "uploads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +116,7 @@ def uploads(upload_dir: str) -> Iterator[Found]:
         elif size != upload.length:
             yield Problem(upload_id, f"{path!r} has {size} bytes, and its record says {upload.length}")
         else:
-            metadata = text_metadata(upload)
+            metadata = dict(text_metadata(upload))
             yield Source(path, object_name(upload), upload_id, size, upload.owner, metadata)
 
 
@@ -136,24 +133,3 @@ def size_if_finished(upload_dir: str, upload: Upload, path: str) -> int | None:
     if not stat.S_ISREG(status.st_mode) or status.st_size < upload.length or is_committing(upload_dir, upload.id):
         return None
     return status.st_size
-
-
-def object_name(upload: Upload) -> str:
-    """As the server does it (`serving.described`): what the metadata say, if that can be a name; else the id."""
-    try:
-        name = upload.metadata.pairs.get("object", b"").decode()
-    except UnicodeDecodeError:
-        return upload.id
-    is_name = 0 < len(name) <= _LONGEST_NAME and not any(unicodedata.category(one) == "Cc" for one in name)
-    return name if is_name else upload.id
-
-
-def text_metadata(upload: Upload) -> dict[str, str]:
-    """Without the values that are no UTF-8, as the server does it."""
-    metadata = {}
-    for key, value in upload.metadata.pairs.items():
-        try:
-            metadata[key] = value.decode()
-        except UnicodeDecodeError:
-            continue
-    return metadata

@@ -21,9 +21,10 @@ from tusd_py.ports.failures import StorageFailure, UploadNotFound
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.ingest.jobs import Ingested, Segment
 from tusd_py_cas.model import ChunksMissing, Manifest, Version
+from tusd_py_cas.naming import object_name, text_metadata
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.counts import Counts
-from tusd_py_cas.serving.described import object_name, post_ingest, text_metadata
+from tusd_py_cas.serving.described import post_ingest
 from tusd_py_cas.serving.versions import Versions, is_made_of
 
 __all__ = ["Intake", "Taken", "Taker"]

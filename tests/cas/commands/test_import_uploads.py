@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tusd_py_cas.commands.sources import object_name, text_metadata
-from tusd_py_cas.serving import described
 
 from tests.cas.commands.conftest import Store, random_bytes
 from tests.conftest import StartServer
@@ -124,19 +120,6 @@ def test_an_id_that_was_used_again(store: Store) -> None:
     assert counts(store) == (1, 0, 0, 0)
     assert store.bytes_of("cat", "id") == (0, CONTENT[::-1], "")
     assert [line["version"] for line in store.run("versions", "id", "--json").lines] == [1]
-
-
-@given(st.binary(max_size=20) | st.text().map(str.encode))
-def test_names_and_metadata_are_those_that_a_server_gives(value: bytes) -> None:
-    upload = Upload(id="id", length=0, metadata=Metadata({"object": value, "other": b"x"}))
-    assert object_name(upload) == described.object_name(upload)
-    assert text_metadata(upload) == described.text_metadata(upload)
-
-
-def test_the_longest_names() -> None:
-    for name in ("x" * 1024, "x" * 1025):
-        upload = Upload(id="id", length=0, metadata=Metadata({"object": name.encode()}))
-        assert object_name(upload) == described.object_name(upload)
 
 
 def test_the_usual_place_where_nothing_is_at_the_other(store: Store) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from tusd_py_cas.model import ChunksMissing
+from tusd_py_cas.naming import object_name, text_metadata
 from tusd_py_cas.serving import intake
-from tusd_py_cas.serving.described import object_name, post_ingest, text_metadata
+from tusd_py_cas.serving.described import post_ingest
 
 from tests.cas.serving.support import CONTENTS, NOISE, TEXT, Server, age, until
 from tusd_py.datastore.memory import MemoryStore
