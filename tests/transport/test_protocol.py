@@ -364,6 +364,19 @@ def test_a_half_closed_client_with_everything_sent_is_answered(serve: Serve, app
         assert client.rest() == b""
 
 
+@pytest.mark.parametrize("blank", [b"\r\n", b"\r\n\r\n", b"\n\n\r\n\r\n"])
+def test_blank_lines_of_a_half_closed_client_are_no_request(serve: Serve, blank: bytes) -> None:
+    with serve(echo).connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" + blank)
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.response()[0] == 200
+        assert client.rest() == b""
+    with serve(echo).connect() as client:
+        client.send(blank)
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.rest() == b""
+
+
 @pytest.mark.parametrize("app", [echo, pump])
 def test_broken_chunks(serve: Serve, app: Any) -> None:
     with serve(app).connect() as client:

@@ -57,7 +57,7 @@ def _parse_pair(element: str) -> tuple[str, bytes | None]:
     key, _, encoded = element.strip(" ").partition(" ")
     if not key.isascii():
         key = _decoded_key(key)
-    if not key or "\t" in element:
+    if not key or "\t" in element or _UNWRITABLE.search(key) is not None:
         return key, None
     try:
         return key, binascii.a2b_base64(encoded.encode("ascii"), strict_mode=True)

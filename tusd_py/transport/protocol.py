@@ -108,7 +108,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         self._eof = True
-        waiting = self._busy or _END_OF_HEAD in self._head
+        waiting = self._busy or self._has_head
         if self._lingering or self._tls or not waiting:
             if self._body is not None:
                 self._body.cut()
@@ -165,6 +165,11 @@ class UploadProtocol(HttpToolsProtocol, Connection):
     def _busy(self) -> bool:
         """Whether a request is being answered."""
         return self._cycle is not None and not self._cycle.response_complete
+
+    @property
+    def _has_head(self) -> bool:
+        """Whether the next request's head is here. Blank lines in front of it, which some clients send, are no part of it."""
+        return _END_OF_HEAD in self._head.lstrip(b"\r\n")
 
     def _wait_for_head(self) -> None:
         """From now on, the client has the network timeout to send a whole head."""
@@ -310,7 +315,7 @@ class UploadProtocol(HttpToolsProtocol, Connection):
             return
         self._head = self._body.leftover() + self._head
         self._body = None
-        if self._eof and _END_OF_HEAD not in self._head:
+        if self._eof and not self._has_head:
             self.transport.close()
             return
         self.flow.resume_reading()
