@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 
 from tusd_py_cas.model import NAME_SIZE, Codec
+from tusd_py_cas.past_cache import write_past_cache
 
 __all__ = [
     "DIRECTORY_MODE",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
+
+_PAST_CACHE_FROM = 128 << 10
+"""Bytes of a file: with fewer there is nothing to be gained."""
 
 _NAME = re.compile(r"([0-9a-f]{64})(\.zst)?")
 _SUFFIXES = {Codec.RAW: "", Codec.ZSTD: ".zst"}
@@ -97,7 +101,8 @@ def write_temporary(path: str, data: bytes | memoryview, *, durable: bool) -> No
     fd = os.open(path, _CREATE, FILE_MODE)
     try:
         try:
-            write_all(fd, data)
+            done = write_past_cache(fd, data) if durable and len(data) >= _PAST_CACHE_FROM else 0
+            write_all(fd, memoryview(data)[done:])
             if durable:
                 os.fsync(fd)
         finally:

@@ -1,0 +1,57 @@
+"""Writing a file past the kernel's page cache.
+
+What is written there first is copied, page by page, into memory that is then flushed and dropped again, at the cost of other
+files' pages. A chunk that has to be durable waits for the disk anyway. Direct writing takes a third off the processor time of
+storing new data (`tests/bench/cas_ingest.py`), and leaves the cache to uploads.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import threading
+
+__all__ = ["write_past_cache"]
+
+_PIECE = 1 << 20
+"""Bytes that are copied to where the disk can take them from, and written, at a time: they stay in the processor's cache."""
+
+_BLOCK = 4096
+"""Addresses, positions and lengths are multiples of it: no disk wants more."""
+
+
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.buffer = memoryview(mmap.mmap(-1, _PIECE))  # begins with a page
+
+
+_per_thread = _PerThread()
+
+
+def write_past_cache(fd: int, data: bytes | memoryview) -> int:
+    """Write the beginning of `data` to the empty file `fd`, and return how many bytes: all of them, or fewer where the file
+    system does not take them in this way. The file's position is behind them, for the rest to be written the usual way. Raises
+    `OSError`."""
+    view, done = memoryview(data), 0
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+        while done < len(view) and done % _BLOCK == 0 and (written := _write_piece(fd, view[done : done + _PIECE], done)):
+            done += written
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    if done > len(view):
+        os.ftruncate(fd, done := len(view))  # without what filled up the last block
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+    return os.lseek(fd, done, os.SEEK_SET)
+
+
+def _write_piece(fd: int, piece: memoryview, position: int) -> int:
+    """The bytes that were written; more than there are where the last block was filled up."""
+    blocks = -(-len(piece) // _BLOCK) * _BLOCK
+    buffer = _per_thread.buffer
+    buffer[: len(piece)] = piece
+    return os.pwrite(fd, buffer[:blocks], position)
