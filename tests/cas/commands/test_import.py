@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,10 +129,17 @@ def test_unreadable_directories_and_files(store: Store, files: Path) -> None:
     assert names(store) == ["empty"]
 
 
-def test_a_deep_tree(store: Store, tmp_path: Path) -> None:
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """Deeper than Python's own removal of trees can go, and so pytest's of what tests have left."""
     root = tmp_path / "deep"
     root.mkdir()
-    fd = os.open(root, os.O_RDONLY)
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True, timeout=60)
+
+
+def test_a_deep_tree(store: Store, deep: Path) -> None:
+    fd = os.open(deep, os.O_RDONLY)
     for _ in range(1500):
         os.mkdir("d", dir_fd=fd)
         below = os.open("d", os.O_RDONLY, dir_fd=fd)
@@ -139,7 +147,7 @@ def test_a_deep_tree(store: Store, tmp_path: Path) -> None:
         fd = below
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
-    assert store.run("import", str(root), "--json").document["stored"] == 1
+    assert store.run("import", str(deep), "--json").document["stored"] == 1
 
 
 @pytest.mark.parametrize(
