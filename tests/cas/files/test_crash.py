@@ -168,9 +168,12 @@ def test_what_could_not_be_synced_is_no_success(tmp_path: Path, nth: int) -> Non
 
 def test_a_kernel_that_takes_nothing_is_an_error_and_no_loop(tmp_path: Path) -> None:
     requires_strace()
-    with writing(tmp_path) as process, Strace(process.process.pid, ("write",), "write:retval=0:when=1"):
+    with (
+        writing(tmp_path, writer.BATCH) as process,
+        Strace(process.process.pid, ("write",), "write:retval=0:when=1"),
+    ):
         process.go()
-        assert process.line() == ["failed", "StorageFailure"]
+        assert list(process.lines()) == [["failed", "StorageFailure"], ["done"]]
     assert look(tmp_path).temporary == 0
 
 
