@@ -21,7 +21,8 @@ __all__ = ["Index", "NewContent", "Swept", "Totals", "Unused"]
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Bytes: `logical` what all versions have, `unique` what their chunks have, each once, `stored` what these take on disk.
-    `unused` is stored bytes of chunks that nothing refers to; `damaged` counts chunks."""
+    `unused` is stored bytes of chunks that nothing refers to; `damaged` counts chunks, `vanished` versions whose upload is
+    missing."""
 
     objects: int = 0
     versions: int = 0
@@ -32,6 +33,7 @@ class Totals:
     stored: int = 0
     unused: int = 0
     damaged: int = 0
+    vanished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,8 @@ class Index(Protocol):
         at: float,
     ) -> Version:
         """Make the upload the next version of an object. An upload that is one already stays it, if its content is the same;
-        otherwise (its id was used again) that version goes. Raises `ChunksMissing` where the manifest is gone."""
+        otherwise (its id was used again) that version goes. It is not missing any more, if it was. Raises `ChunksMissing` where
+        the manifest is gone."""
 
     def find_version(self, upload_id: str) -> Version | None:
         """What this upload has become. Raises `IndexDamaged`."""
@@ -148,6 +151,25 @@ class Index(Protocol):
 
     def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version]:
         """All versions in the order of object, owner, number; of one object (of any owner, unless one is given)."""
+
+    def uploads(self, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Ids of uploads that versions are of, in order, those behind `after`; without what was made up for imported files,
+        which begins with `IMPORTED`."""
+
+    def without_version(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        """Those that no version is of, in the given order. Some microseconds each."""
+
+    # Versions whose upload is missing: it was removed while nobody told, or is about to come
+
+    def note_vanished(self, upload_ids: Sequence[str], at: float) -> Mapping[str, float]:
+        """The records of these uploads have been found missing at `at`. Tells since when, for each that has a version: that is
+        `at`, or earlier where it was noted before."""
+
+    def note_present(self, upload_ids: Sequence[str]) -> None:
+        """They are not missing (any more). Nobody who writes is waited for where none of them was."""
+
+    def vanished(self, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Ids of uploads that are missing and have a version, in order, those behind `after`."""
 
     # Keeping house
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 __all__ = [
+    "IMPORTED",
     "LEAF",
     "NAME_SIZE",
     "ChunkDamaged",
@@ -34,6 +35,10 @@ LEAF = 4096
 
 NAME_SIZE = 32
 """Bytes of a name: BLAKE3's."""
+
+
+IMPORTED = "import-"
+"""What the ids begin with that `tusd-py cas import` makes up for plain files: there has never been an upload."""
 
 
 class RepositoryError(Exception):

@@ -18,7 +18,7 @@ from tusd_py_cas.commands.outcomes import explain
 from tusd_py_cas.commands.sources import Problem, Skipped, Source
 from tusd_py_cas.ingest.engine import Engine
 from tusd_py_cas.ingest.jobs import Ingested, Segment
-from tusd_py_cas.model import ChunksMissing, Manifest
+from tusd_py_cas.model import IMPORTED, ChunksMissing, Manifest
 from tusd_py_cas.repository import Repository
 
 __all__ = ["Counts", "Taking"]
@@ -169,7 +169,7 @@ class Taking:
                 latest = version
         if latest is not None and latest.manifest.name == ingested.manifest.name:
             return Outcome.UNCHANGED, ingested
-        self._add(source, f"import-{secrets.token_hex(16)}", ingested.manifest, time.time())
+        self._add(source, f"{IMPORTED}{secrets.token_hex(16)}", ingested.manifest, time.time())
         return Outcome.STORED, ingested
 
     def _take_upload(

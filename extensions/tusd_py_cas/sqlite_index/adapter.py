@@ -6,28 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
-from tusd_py_cas.index import NewContent, Swept, Totals, Unused
+from tusd_py_cas.index import NewContent
 from tusd_py_cas.model import (
     LEAF,
     ChunkRef,
     ChunksMissing,
-    Codec,
     IndexDamaged,
     Manifest,
     Piece,
-    RepositoryError,
     State,
     StoredChunk,
     Version,
 )
 from tusd_py_cas.sqlite_index import chunks as chunk_rows
-from tusd_py_cas.sqlite_index import figures, housekeeping
 from tusd_py_cas.sqlite_index import leaves as leaf_rows
 from tusd_py_cas.sqlite_index import manifests as manifest_rows
 from tusd_py_cas.sqlite_index import objects as object_rows
-from tusd_py_cas.sqlite_index.checking import check
+from tusd_py_cas.sqlite_index import vanished as vanished_rows
 from tusd_py_cas.sqlite_index.connections import Connections
 from tusd_py_cas.sqlite_index.recent import Recent
+from tusd_py_cas.sqlite_index.upkeep import Upkeep
 
 __all__ = ["SqliteIndex"]
 
@@ -38,17 +36,14 @@ _NODES_KEPT = 64 * 1024
 """Leaves in manifests that are kept in memory: some 10 MiB."""
 
 _VERSIONS_AT_ONCE = 500
-_UNUSED_AT_ONCE = 1000
-_MANIFESTS_AT_ONCE = 50
-_LEAVES_AT_ONCE = 4
-"""Rows that the collector reads, and drops, in one transaction. A leaf takes some 10 ms, and others who write have to wait."""
 
 
-class SqliteIndex:
+class SqliteIndex(Upkeep):
     """See `Index`. What `exists` and `remove` are called for happens inside a transaction: they must not ask the index."""
 
     def __init__(self, connections: Connections, clock: Callable[[], float]) -> None:
-        self._connections, self._clock = connections, clock
+        super().__init__(connections)
+        self._clock = clock
         self._leaves: leaf_rows.Leaves = Recent(_LEAVES_KEPT)
         self._contents: manifest_rows.Contents = Recent(_NODES_KEPT)
 
@@ -201,77 +196,35 @@ class SqliteIndex:
                 return
             after = found[-1][0]
 
-    # Keeping house
+    def uploads(self, after: str = "", limit: int = 1000) -> Sequence[str]:
+        with self._connections.reading("listing uploads") as connection:
+            return vanished_rows.uploads(connection, after, limit)
 
-    def sweep(self, before: float) -> Swept:
-        return Swept(
-            self._drop(housekeeping.unused_manifests, housekeeping.drop_manifest, before, _MANIFESTS_AT_ONCE),
-            self._drop(housekeeping.unused_leaves, housekeeping.drop_leaf, before, _LEAVES_AT_ONCE),
-        )
+    def without_version(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        with self._connections.reading("looking for versions") as connection:
+            return vanished_rows.without_version(connection, upload_ids)
 
-    def _drop(self, find: housekeeping.Find, drop: housekeeping.Drop, before: float, at_once: int) -> int:
-        dropped = 0
-        for ids in self._unused(find, before):
-            for first in range(0, len(ids), at_once):
-                with self._connections.writing("dropping contents") as connection:
-                    dropped += sum(drop(connection, id, before) for id in ids[first : first + at_once])
-        return dropped
+    # Versions whose upload is missing
 
-    def _unused(self, find: housekeeping.Find, before: float) -> Iterator[list[int]]:
-        after = 0
-        while True:
-            with self._connections.reading("looking for what is not used") as connection:
-                ids = find(connection, before, after, _UNUSED_AT_ONCE)
-            if not ids:
+    def note_vanished(self, upload_ids: Sequence[str], at: float) -> Mapping[str, float]:
+        with self._connections.reading("looking for missing uploads") as connection:
+            since = vanished_rows.since(connection, upload_ids)
+        if None in since.values():
+            with self._connections.writing("noting missing uploads") as connection:
+                vanished_rows.note(connection, upload_ids, at)
+                since = vanished_rows.since(connection, upload_ids)
+        return {upload_id: each for upload_id, each in since.items() if each is not None}
+
+    def note_present(self, upload_ids: Sequence[str]) -> None:
+        with self._connections.reading("looking for missing uploads") as connection:
+            if not vanished_rows.noted_among(connection, upload_ids):
                 return
-            yield ids
-            after = ids[-1]
+        with self._connections.writing("noting that uploads are there") as connection:
+            vanished_rows.forget(connection, upload_ids)
 
-    def condemn(self, before: float) -> int:
-        condemned = 0
-        for ids in self._unused(housekeeping.unused_chunks, before):
-            with self._connections.writing("condemning chunks") as connection:
-                condemned += housekeeping.condemn(connection, ids, before)
-        return condemned
-
-    def condemned(self, limit: int = 1000) -> Sequence[StoredChunk]:
-        with self._connections.reading("looking for condemned chunks") as connection:
-            return housekeeping.condemned(connection, limit)
-
-    def bury(self, chunks: Sequence[StoredChunk], remove: Callable[[StoredChunk], None]) -> int:
-        with self._connections.writing("removing chunks") as connection:
-            return housekeeping.bury(connection, chunks, remove)
-
-    def without_row(
-        self, files: Sequence[tuple[bytes, Codec]], remove: Callable[[bytes, Codec], None] | None
-    ) -> Sequence[tuple[bytes, Codec]]:
-        doing = "looking for files of no chunk"
-        if remove is None:
-            with self._connections.reading(doing) as connection:
-                return housekeeping.without_row(connection, files)
-        with self._connections.writing(doing) as connection:
-            found = housekeeping.without_row(connection, files)
-            for name, codec in found:
-                remove(name, codec)
-            return found
-
-    def unused(self, before: float) -> Unused:
-        with self._connections.reading("looking for what is not used") as connection:
-            return housekeeping.unused(connection, before)
-
-    def check(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
-        try:
-            yield from check(self._connections, progress or (lambda rows: None))
-        except RepositoryError as damage:
-            yield str(damage)
-
-    def totals(self) -> Totals:
-        with self._connections.reading("adding up") as connection:
-            return figures.totals(connection)
-
-    def chunk_sizes(self) -> Mapping[int, int]:
-        with self._connections.reading("adding up") as connection:
-            return figures.chunk_sizes(connection)
+    def vanished(self, after: str = "", limit: int = 1000) -> Sequence[str]:
+        with self._connections.reading("listing missing uploads") as connection:
+            return vanished_rows.noted(connection, after, limit)
 
     def close(self) -> None:
         self._connections.close()

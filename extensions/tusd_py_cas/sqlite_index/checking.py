@@ -23,6 +23,9 @@ _COMPLAINTS = 100
 _BATCH = 100
 """Rows that are looked at in one transaction: a long one keeps the log from being tidied up."""
 
+_NEVER = 1e11
+"""Seconds after 1970: some three thousand years. No clock has shown that."""
+
 _RULES = (
     (
         "chunk {0} does not fit its seal",
@@ -47,6 +50,10 @@ _RULES = (
         """SELECT t.name FROM (SELECT 'leaves' AS name, MAX(id) AS used FROM leaves
                                UNION ALL SELECT 'manifests', MAX(id) FROM manifests) AS t
            WHERE t.used > COALESCE((SELECT MAX(seq) FROM sqlite_sequence AS s WHERE s.name = t.name), 0)""",
+    ),
+    (
+        "upload {0!r} is said to be missing since {1!r} seconds after 1970",
+        f"SELECT upload, since FROM vanished WHERE typeof(since) <> 'real' OR since NOT BETWEEN 0 AND {_NEVER}",
     ),
 )
 """What holds between rows beyond what the tables themselves demand: sentences, and queries for what they are true of."""

@@ -20,7 +20,7 @@ def totals(connection: sqlite3.Connection) -> Totals:
     contents = _row(
         connection,
         """SELECT (SELECT COUNT(*) FROM objects) AS objects, COUNT(*) AS versions, COALESCE(SUM(m.size), 0) AS logical,
-                  (SELECT COUNT(*) FROM manifests) AS manifests
+                  (SELECT COUNT(*) FROM manifests) AS manifests, (SELECT COUNT(*) FROM vanished) AS vanished
            FROM versions AS v JOIN manifests AS m ON m.id = v.manifest""",
     )
     chunks = _row(

@@ -12,6 +12,7 @@ from tusd_py_cas.model import ChunksMissing, IndexDamaged, Manifest, Version
 from tusd_py_cas.sqlite_index.manifests import Contents, load_manifest
 from tusd_py_cas.sqlite_index.rows import checked
 from tusd_py_cas.sqlite_index.seals import seal_version
+from tusd_py_cas.sqlite_index.vanished import forget
 
 __all__ = ["Key", "add_version", "drop_version", "find_version", "versions"]
 
@@ -72,6 +73,7 @@ def add_version(
         raise ChunksMissing(frozenset())
     known = find_version(connection, recent, upload_id)
     if known is not None and known.manifest.name == manifest.name:
+        forget(connection, [upload_id])
         return known
     old = _take(connection, upload_id, now)
     object_id, number = _next(connection, object, owner)

@@ -5,6 +5,7 @@
     manifests  contents: lists of leaves, in `nodes`
     objects    names; `next_number` is the number that the next version gets
     versions   what uploads have become
+    vanished   which of these uploads are missing, and since when
 
 What must not change unnoticed has a seal (see `seals`); the rest can at worst cost space or work. Ids of leaves and manifests
 are never used again: others may hold them while the collector removes rows. `used_at` is when a version last let go of a
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "describe", "expected_schema", "prepare"]
 
-FORMAT = 1
+FORMAT = 2
 """Goes up with each migration: an older program keeps away from what it doesn't know."""
 
 _TABLES = (
@@ -100,6 +101,11 @@ _TABLES = (
     "CREATE INDEX versions_raw ON versions (upload) WHERE raw",
 )
 
+_VANISHED = """CREATE TABLE vanished (
+        upload TEXT PRIMARY KEY REFERENCES versions (upload) ON DELETE CASCADE,
+        since REAL NOT NULL
+    ) STRICT, WITHOUT ROWID"""
+
 
 def _migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables up to date, inside the caller's transaction."""
@@ -112,32 +118,42 @@ def _migrate(connection: sqlite3.Connection) -> None:
         for statement in _TABLES:
             db.execute(statement)
 
+    @migrations(name="0002 missing uploads")
+    def _note_missing(db: Database) -> None:
+        db.execute(_VANISHED)
+
     migrations.apply(Database(connection, execute_plugins=False))
 
 
 def prepare(connection: sqlite3.Connection, path: str, repository_id: str, *, create: bool) -> None:
-    """See that the index has the tables of this format and belongs to this repository; with `create`, make those of an empty
+    """See that the index belongs to this repository, and bring it to this format; with `create`, make the tables of an empty
     database. Of several processes at once, one does. Raises `RepositoryError`, `sqlite3.Error`."""
-    if _is_current(connection, path, repository_id):
+    found = _format(connection, path, repository_id)
+    if found == FORMAT:
         return
-    if not create:
+    if not found and not create:
         raise RepositoryError(f"the index {path!r} is empty: restore it from a backup")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_current(connection, path, repository_id):
+        if _format(connection, path, repository_id) != FORMAT:
             _migrate(connection)
-            connection.execute("INSERT INTO meta VALUES ('repository', ?), ('format', ?)", (repository_id, str(FORMAT)))
+            connection.execute(
+                """INSERT INTO meta VALUES ('repository', ?), ('format', ?)
+                   ON CONFLICT (key) DO UPDATE SET value = excluded.value""",
+                (repository_id, str(FORMAT)),
+            )
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
 
-def _is_current(connection: sqlite3.Connection, path: str, repository_id: str) -> bool:
-    """False for a database without tables. Raises `RepositoryError` for an index of another repository or program."""
+def _format(connection: sqlite3.Connection, path: str, repository_id: str) -> int:
+    """The format of the tables, 0 for a database without any. Raises `RepositoryError` for an index of another repository or of
+    a newer program."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if not tables:
-        return False
+        return 0
     if "meta" not in tables:
         raise IndexDamaged(f"the index {path!r} is no index of contents: restore it from a backup")
     meta = dict(connection.execute("SELECT key, value FROM meta"))
@@ -146,14 +162,18 @@ def _is_current(connection: sqlite3.Connection, path: str, repository_id: str) -
             f"the index {path!r} belongs to repository {meta.get('repository')}, not to {repository_id}: "
             "restore the one of this repository from a backup"
         )
-    if meta.get("format") != str(FORMAT):
-        raise RepositoryError(f"the index {path!r} has format {meta.get('format')}: this program knows format {FORMAT} only")
-    return True
+    for known in range(1, FORMAT + 1):
+        if meta.get("format") == str(known):
+            return known
+    raise RepositoryError(f"the index {path!r} has format {meta.get('format')}: this program knows those up to {FORMAT} only")
 
 
 def describe(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str | None]:
-    """The statements that have made the tables and indexes of this database, by kind and name."""
-    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%'")
+    """The statements that have made the tables and indexes of this database, by kind and name. Without the table of migrations
+    that were made: how that looks depends on the version of the library that made it."""
+    rows = connection.execute(
+        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' AND tbl_name <> '_sqlite_migrations'"
+    )
     return {(kind, name): sql for kind, name, sql in rows}
 
 

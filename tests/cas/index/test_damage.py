@@ -31,6 +31,7 @@ def make(path: Path) -> None:
         version(index, f"upload{n}", made, object="ab"[n % 2], owner=[None, "me"][n % 3 == 0], raw=n % 2 == 0)
     store(index, chunks(100, 101))
     index.mark_damaged([chunk(100).name, chunk(5).name])
+    index.note_vanished(["upload2", "upload3"], 2000.0)
     store(index, chunks(102))
     index.condemn(1e12)
     index.close()
@@ -143,6 +144,13 @@ EDITS = [
     ("UPDATE chunks SET stored_size = -stored_size WHERE id = 1", "does not fit its seal"),
     ("UPDATE chunks SET name = zeroblob(32) WHERE id = 1", "does not fit its seal"),
     ("UPDATE sqlite_sequence SET seq = 1", "ids of leaves would be used again"),
+    (
+        "UPDATE vanished SET upload = 'other' WHERE upload = 'upload2'",
+        "a row of vanished refers to versions",
+    ),
+    ("UPDATE vanished SET since = -since WHERE upload = 'upload2'", "'upload2' is said to be missing since -2000.0 seconds"),
+    ("UPDATE vanished SET since = 1e300 WHERE upload = 'upload2'", "'upload2' is said to be missing since 1e+300 seconds"),
+    ("DROP TABLE vanished", "the table 'vanished' is not as it was made"),
     ("DROP INDEX versions_raw", "the index 'versions_raw' is not as it was made"),
     ("CREATE TABLE more (x)", "the table 'more' is not as it was made"),
     ("PRAGMA writable_schema = ON; UPDATE chunks SET stored_size = 0 WHERE id = 1", "CHECK constraint failed"),

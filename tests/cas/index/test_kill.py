@@ -20,6 +20,7 @@ class Ledger:
     def __init__(self) -> None:
         self.contents: dict[str, list[int]] = {}
         self.sure: set[str] = set()
+        self.noted: set[str] = set()
         self.open: str | None = None
 
     def read(self, line: str) -> None:
@@ -34,6 +35,8 @@ class Ledger:
             case "dropping":
                 self.sure.discard(upload_id)
                 self.open = upload_id
+            case "noted":
+                self.noted.add(upload_id)
             case "dropped":
                 del self.contents[upload_id]
                 self.open = None
@@ -64,7 +67,9 @@ def kill_at_random_points(directory: Path, kills: int, seed: int) -> None:
 def check_ledgers(directory: Path, files: DiskFiles, ledgers: list[Ledger]) -> None:
     index = open_index(directory / "index.db", create=False)
     assert_sound(index, files)
+    noted = set(index.vanished(limit=10_000))
     for ledger in ledgers:
+        assert ledger.noted & ledger.sure <= noted
         for upload_id in ledger.sure:
             assert_there(index, files, upload_id, ledger.contents[upload_id])
         if ledger.open is not None and index.find_version(ledger.open) is not None:

@@ -113,7 +113,9 @@ def test_an_empty_one_is_completed_only_if_asked_for(tmp_path: Path) -> None:
     [
         ("UPDATE meta SET value = 'another' WHERE key = 'repository'", f"belongs to repository another, not to {REPOSITORY}"),
         ("DELETE FROM meta WHERE key = 'repository'", "belongs to repository None"),
-        ("UPDATE meta SET value = '2' WHERE key = 'format'", "has format 2: this program knows format 1 only"),
+        ("UPDATE meta SET value = '3' WHERE key = 'format'", "has format 3: this program knows those up to 2 only"),
+        ("UPDATE meta SET value = '' WHERE key = 'format'", "has format : this program knows"),
+        ("DELETE FROM meta WHERE key = 'format'", "has format None: this program knows"),
         ("DROP TABLE meta", "is no index of contents"),
     ],
 )

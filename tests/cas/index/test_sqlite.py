@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.cas.index.suite.chunks import ChunkSuite
 from tests.cas.index.suite.contents import ContentSuite
 from tests.cas.index.suite.keeping import KeepingSuite
+from tests.cas.index.suite.vanished import VanishedSuite
 from tests.cas.index.suite.versions import VersionSuite
 
 
@@ -21,4 +22,8 @@ class TestVersions(VersionSuite):
 
 
 class TestKeeping(KeepingSuite):
+    pass
+
+
+class TestVanished(VanishedSuite):
     pass

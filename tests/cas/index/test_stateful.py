@@ -42,6 +42,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.contents: dict[tuple[int, ...], Manifest] = {}
         self.uploads: dict[str, tuple[str, str | None, int, tuple[int, ...]]] = {}
         self.next: dict[tuple[str, str | None], int] = {}
+        self.missing: dict[str, float] = {}
 
     def teardown(self) -> None:
         self.index.close()
@@ -92,12 +93,26 @@ class IndexMachine(RuleBasedStateMachine):
             self.next[object, owner] = number + 1
             self.uploads[upload] = object, owner, number, numbers
             self.forget_empty()
+        self.missing.pop(upload, None)
         assert (made.object, made.owner, made.number) == self.uploads[upload][:3]
 
     @rule(upload=UPLOADS)
     def drop(self, upload: str) -> None:
         assert self.index.drop_version(upload) is (self.uploads.pop(upload, None) is not None)
+        self.missing.pop(upload, None)
         self.forget_empty()
+
+    @rule(uploads=st.lists(UPLOADS), at=st.integers(1, 1000))
+    def miss(self, uploads: list[str], at: int) -> None:
+        known = {upload for upload in uploads if upload in self.uploads}
+        self.missing = dict.fromkeys(known, float(at)) | self.missing
+        assert self.index.note_vanished(uploads, at) == {upload: self.missing[upload] for upload in known}
+
+    @rule(uploads=st.lists(UPLOADS))
+    def find_again(self, uploads: list[str]) -> None:
+        self.index.note_present(uploads)
+        for upload in uploads:
+            self.missing.pop(upload, None)
 
     @rule()
     def collect(self) -> None:
@@ -124,6 +139,12 @@ class IndexMachine(RuleBasedStateMachine):
         found: list[Any] = [(v.object, v.owner, v.number, v.upload_id, v.manifest) for v in self.index.versions()]
         expected = [(o, w, n, upload, self.contents[c]) for upload, (o, w, n, c) in self.uploads.items()]
         assert found == sorted(expected, key=lambda each: (each[0], each[1] is not None, each[1] or "", each[2]))
+        assert list(self.index.uploads()) == sorted(self.uploads)
+        assert list(self.index.without_version(["u3", "u1"])) == [
+            upload for upload in ("u3", "u1") if upload not in self.uploads
+        ]
+        assert list(self.index.vanished()) == sorted(self.missing)
+        assert self.index.totals().vanished == len(self.missing)
         assert list(self.index.check()) == []
 
 

@@ -75,6 +75,9 @@ def main() -> None:
         for n in range(3):
             index.add_version(upload_id=f"{n}", object="o", owner=None, manifest=manifest, metadata={}, raw=True, at=float(n))
         tell("find_version", min(took(lambda: index.find_version("1")) for _ in range(5)))
+        ids = [f"{n}" for n in range(1000)]
+        tell("without_version, 1000", min(took(lambda: index.without_version(ids)) for _ in range(5)))
+        tell("note_present, 1000, none of them missing", min(took(lambda: index.note_present(ids)) for _ in range(5)))
         tell("is_whole", took(lambda: index.is_whole(manifest)))
         tell("check", took(lambda: list(index.check())))
         tell("totals", took(index.totals))

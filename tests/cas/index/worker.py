@@ -77,6 +77,8 @@ class Worker:
             else:
                 numbers = self.random.choices(POOL, k=self.random.randint(1, 12))
                 self.take_in(f"{self.name}-{round}", numbers)
+            if self.expected and self.random.random() < 0.3:
+                self.note(self.random.choice(sorted(self.expected)))
             self.look()
 
     def take_in(self, upload_id: str, numbers: list[int]) -> None:
@@ -119,6 +121,10 @@ class Worker:
         assert self.index.drop_version(upload_id)
         self.tell(f"dropped {upload_id}")
         del self.expected[upload_id]
+
+    def note(self, upload_id: str) -> None:
+        assert list(self.index.note_vanished([upload_id], 1.0)) == [upload_id]
+        self.tell(f"noted {upload_id}")
 
     def look(self) -> None:
         """Everything of mine is there, and so are the files."""
