@@ -160,9 +160,7 @@ class Audit:
         offset = answer.offset or 0
         self._check_offset(upload, offset, answer)
         self._check_length(upload, answer)
-        # A removal is not synced: of what was taken over, a power cut may bring back the record, but not the bytes.
-        if not (upload.deleting and self.taken_over and self.promise is not Promise.SHOWN):
-            self._check_bytes(upload, offset)
+        self._check_bytes(upload, offset)
         upload.stale = False
         upload.show(offset)
         upload.acked = min(upload.acked, offset)

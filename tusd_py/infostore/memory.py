@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from tusd_py.ports.clock import Clock, system_clock
 from tusd_py.ports.failures import UploadExists, UploadNotFound
@@ -49,10 +49,13 @@ class MemoryInfoStore:
     async def sync(self, upload: Upload) -> None:
         """Nothing here survives anything."""
 
-    async def remove(self, upload_id: str, *, tombstone: bool = False) -> None:
+    async def remove(self, upload_id: str, *, tombstone: bool = False, durable: bool = False) -> None:
         self._records.pop(upload_id, None)
         if tombstone:
             self._tombstones.add(upload_id)
+
+    async def without_record(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        return [upload_id for upload_id in upload_ids if upload_id not in self._records]
 
     async def is_gone(self, upload_id: str) -> bool:
         return upload_id in self._tombstones

@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from tusd_py.fs.directories import make_parents, prepare_root, prepare_state
 from tusd_py.fs.errors import translate
@@ -207,7 +207,7 @@ class TusdDirectory:
         path = info_path(self._root, upload.id)
         await self._group.sync(path, *ancestors(self._root, path))
 
-    async def remove(self, upload_id: str, *, tombstone: bool = False) -> None:
+    async def remove(self, upload_id: str, *, tombstone: bool = False, durable: bool = False) -> None:
         path = info_path(self._root, upload_id)
         try:
             if tombstone:
@@ -217,6 +217,21 @@ class TusdDirectory:
             return
         except OSError as error:
             raise translate(error, f"removing {path!r}") from error
+        if durable:
+            await self._group.sync(os.path.dirname(path))
+
+    async def without_record(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        return await asyncio.to_thread(lambda: [upload_id for upload_id in upload_ids if not self._has_record(upload_id)])
+
+    def _has_record(self, upload_id: str) -> bool:
+        path = info_path(self._root, upload_id)
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise translate(error, f"looking for {path!r}") from error
+        return True
 
     async def is_gone(self, upload_id: str) -> bool:
         return self._tombstones.has(upload_id)

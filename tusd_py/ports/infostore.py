@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from tusd_py.protocol.upload import Upload
@@ -40,8 +40,12 @@ class InfoStore(Protocol):
     async def sync(self, upload: Upload) -> None:
         """Return once the record would survive a power cut. Concurrent calls share work. Raises `StorageFailure`."""
 
-    async def remove(self, upload_id: str, *, tombstone: bool = False) -> None:
-        """Remove the record; nothing to remove is no failure. With `tombstone`, remember for a while that it was there."""
+    async def remove(self, upload_id: str, *, tombstone: bool = False, durable: bool = False) -> None:
+        """Remove the record; nothing to remove is no failure. With `tombstone`, remember for a while that it was there; with
+        `durable`, no power cut brings it back. Raises `StorageFailure`."""
+
+    async def without_record(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        """Those of which there is certainly no record, nor a damaged one. Raises `StorageFailure` where that can't be told."""
 
     async def is_gone(self, upload_id: str) -> bool:
         """Whether a tombstone says that this upload was there once: 410 rather than 404 (X06)."""

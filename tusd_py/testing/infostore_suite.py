@@ -145,6 +145,23 @@ class InfoStoreSuite:
         with pytest.raises(UploadNotFound):
             await store.load(upload_id)
 
+    async def test_a_removal_can_be_durable(self, store: InfoStore) -> None:
+        for upload_id in ("lasting", "project/lasting"):
+            await self.make(store, Upload(id=upload_id, length=5))
+            await store.remove(upload_id, durable=True)
+            await store.remove(upload_id, durable=True)
+            with pytest.raises(UploadNotFound):
+                await store.load(upload_id)
+        await store.remove("never/was", durable=True)
+
+    async def test_what_has_no_record_is_told(self, store: InfoStore) -> None:
+        for upload_id in ("there", "project/there"):
+            await self.make(store, Upload(id=upload_id, length=5))
+        await self.make(store, Upload(id="removed", length=5))
+        await store.remove("removed", tombstone=True)
+        asked = ["removed", "there", "never", "project/there", "project/not", "there/below", "never/was"]
+        assert list(await store.without_record(asked)) == ["removed", "never", "project/not", "there/below", "never/was"]
+
     async def test_an_id_can_be_used_again(self, store: InfoStore) -> None:
         await self.make(store, Upload(id="again", length=5))
         await store.remove("again", tombstone=True)

@@ -336,8 +336,11 @@ class Uploads:
         """Bytes first: a crash in between leaves a record without bytes, which is small and counts as missing."""
         if self._announcer is not None:
             await self._announcer.before_removal(upload, call)
-        await self._data.remove(upload)
-        await self._info.remove(upload.id, tombstone=tombstone)
+        if upload.relocated:
+            await self._remove_relocated(upload, tombstone=tombstone)
+        else:
+            await self._data.remove(upload)
+            await self._info.remove(upload.id, tombstone=tombstone)
         if upload.is_final:
             await self._info.unexpect(upload)
         self._observer.upload_terminated(call, upload)
@@ -345,6 +348,16 @@ class Uploads:
             await self._announcer.removed(upload, call)
         if self._limiter is not None:
             await self._limiter.forget(upload.id)
+
+    async def _remove_relocated(self, upload: Upload, *, tombstone: bool) -> None:
+        """The record first: it says by itself that the bytes are there, so it must not outlive them, not by a power cut either.
+        What is left behind in between is found by whoever has the bytes (`Host.clear_away`)."""
+        await self._info.remove(upload.id, tombstone=tombstone, durable=self._parts.durable)
+        try:
+            await self._data.remove(upload)
+        except StorageFailure as failure:
+            fields = {"id": upload.id, "error": str(failure)}
+            _log.warning("the bytes of an upload that was removed stay for now", extra={"fields": fields})
 
     async def _expire(self, upload_id: str) -> bool:
         lease = await self._locker.try_acquire(upload_id)
