@@ -32,7 +32,7 @@ class Listener:
     """A consumer that is never called: these tests look into the outbox."""
 
     def __init__(self, *types: HookType) -> None:
-        self.name, self.types, self.recovers = "hooks", frozenset(types) or EVENTS, False
+        self.name, self.types = "hooks", frozenset(types) or EVENTS
 
     async def deliver(self, event: HookEvent) -> None:
         raise AssertionError(event)
@@ -45,12 +45,13 @@ class Told:
         self.world, self.listener = world, Listener(*types)
         self.outbox = MemoryOutbox(clock=lambda: world.now)
         self.notified = 0
+        self.heard: list[str] = []
 
     def open(self, **options: Any) -> Uploads:
         return self.world.open(announcer=self.announcer(), **options)
 
     def announcer(self) -> Announcer:
-        return Announcer(self.outbox, [self.listener], self._notify)
+        return Announcer(self.outbox, [self.listener], self._notify, [lambda upload: self.heard.append(upload.id)])
 
     def _notify(self) -> None:
         self.notified += 1
@@ -140,16 +141,30 @@ async def test_nobody_is_told_of_what_nobody_wants(world: World) -> None:
     assert await told.names() == ["post-finish:id1:2"]
 
 
-async def test_who_recovers_is_told_of_what_came_true_and_has_nothing_prepared(world: World) -> None:
-    told = Told(world, HookType.POST_FINISH)
-    told.listener.recovers = True
+async def test_who_listens_is_told_of_what_is_finished_and_nothing_is_written_down_for_it(world: World) -> None:
+    told = Told(world, HookType.POST_TERMINATE)
     uploads = told.open()
-    await uploads.create(create(3), ScriptedBody())
+    begun = await uploads.create(create(3), ScriptedBody())
     finished = await uploads.create(create(0), ScriptedBody())
-    assert not [stored async for stored in told.outbox.prepared(world.now + 1)]
-    assert [stored.event.upload.id for stored in await told.due()] == [finished.id]
+    assert told.heard == [finished.id]
+    await send(uploads, begun.id, 0, b"abc")
+    assert told.heard == [finished.id, begun.id]
     await uploads.decide_events()
-    assert not await told.due(), "what became of it is its own business"
+    assert told.heard == [finished.id, begun.id] and not await told.prepared() and not await told.due()
+
+
+async def test_who_listens_is_told_behind_consumers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(world)
+    uploads, seen = told.open(), list[str]()
+    confirm = told.outbox.confirm
+
+    async def watch(event: HookEvent, consumers: Any, **options: Any) -> None:
+        seen.append(f"{event.type} {told.heard}")
+        await confirm(event, consumers, **options)
+
+    monkeypatch.setattr(told.outbox, "confirm", watch)
+    await uploads.create(create(0), ScriptedBody())
+    assert seen == ["post-create []", "post-finish []"] and told.heard == ["id1"]
 
 
 async def test_a_refused_creation_is_not_told_of(told: Told) -> None:

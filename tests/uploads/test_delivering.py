@@ -25,7 +25,7 @@ CREATE, FINISH = HookType.POST_CREATE, HookType.POST_FINISH
 class Recorder:
     """A consumer that keeps what it gets, after `react` has looked at it."""
 
-    types, recovers = EVENTS, False
+    types = EVENTS
 
     def __init__(self, name: str = "hooks", react: Callable[[HookEvent], Awaitable[None]] | None = None) -> None:
         self.name, self._react = name, react

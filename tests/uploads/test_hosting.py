@@ -105,13 +105,58 @@ async def test_nothing_is_done_while_somebody_has_the_lock(world: World) -> None
     assert await host.relocate("a", AWAY, release)
 
 
-async def test_a_relocated_upload_is_removed_like_any_other(world: World) -> None:
+@pytest.mark.parametrize("durability", Durability)
+async def test_of_a_relocated_upload_the_record_goes_first(
+    world: World, durability: Durability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a record that is back says that the bytes are there."""
     await world.put("a", b"abc")
-    uploads = world.open()
+    uploads = world.open(durability=durability)
     await uploads.host.relocate("a", AWAY, Release())
+    real, how = world.records.remove, list[bool]()
+
+    async def remove(upload_id: str, *, tombstone: bool = False, durable: bool = False) -> None:
+        how.append(durable)
+        await real(upload_id, tombstone=tombstone, durable=durable)
+
+    monkeypatch.setattr(world.records, "remove", remove)
     await uploads.terminate("a")
     with pytest.raises(UploadMissing):
         await uploads.look("a")
+    calls = world.probe.calls
+    assert calls.index("info.remove") < calls.index("data.remove") and how == [durability is not Durability.NONE]
+
+
+async def test_what_can_not_be_removed_of_it_is_left_to_who_has_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.put("a", b"abc")
+    uploads = world.open()
+    await uploads.host.relocate("a", AWAY, Release())
+    world.probe.fail("data.remove", StorageFailure("full"))
+    await uploads.terminate("a")
+    assert "stay for now" in caplog.text and list(await uploads.host.without_record(["a"])) == ["a"]
+
+
+# Clearing away
+
+
+async def test_what_is_left_of_an_upload_is_cleared_away_where_there_is_no_record(world: World) -> None:
+    await world.put("a", b"abc")
+    host, cleared = world.open().host, list[str]()
+
+    async def remove() -> None:
+        cleared.append("now")
+        assert not world.unlocked
+
+    assert not await host.clear_away("a", remove) and not cleared
+    assert list(await host.without_record(["a", "b"])) == ["b"]
+    lease = await world.locks.try_acquire("b")
+    assert lease is not None and not await host.clear_away("b", remove) and not cleared
+    await lease.release()
+    assert await host.clear_away("b", remove) and cleared and world.unlocked
+    world.probe.fail("info.without_record", StorageFailure("who knows"))
+    with pytest.raises(StorageFailure):
+        await host.clear_away("b", remove)
+    assert len(cleared) == 1 and world.unlocked
 
 
 # Publishing

@@ -301,9 +301,39 @@ def test_off_nothing_changes(tmp_path: Path) -> None:
         assert not (tmp_path / "data/.tusd-py/cas").exists() and not (tmp_path / "data/.tusd-py/events.db").exists()
 
 
-def test_events_that_do_not_survive_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="-events=fire-and-forget can't be used with it"):
-        server_in(tmp_path / "data", "keep", "-events=fire-and-forget").start()
+def test_files_are_kept_where_events_are_not(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="expected -cas=keep or -events=durable"):
+        server_in(tmp_path / "data", "replace", "-events=fire-and-forget").start()
+    with server_in(tmp_path / "data", "keep", "-events=fire-and-forget") as server:
+        tus = server.client()
+        path = tus.create(len(TEXT), TEXT)
+        until_ingested(server, path)
+        assert tus.get(path).body == TEXT
+
+
+def test_an_upload_that_was_removed_by_hand_is_forgotten(tmp_path: Path) -> None:
+    """As programs do that clean an upload directory up."""
+    with server_in(tmp_path / "data", "replace") as server:
+        tus = server.client()
+        paths = [tus.create(len(data), data) for data in (TEXT, RANDOM)]
+        for path in paths:
+            until_ingested(server, path)
+            until(lambda path=path: not (tmp_path / "data" / name_of(path)).exists())  # type: ignore[misc]
+    (tmp_path / "data" / f"{name_of(paths[0])}.info").unlink()
+    with server_in(tmp_path / "data", "replace", "-cas-gc-grace=0s") as server:
+        until(lambda: "versions of uploads that are gone have been dropped" in server.log)
+        assert server.client().get(paths[1]).body == RANDOM
+    listed = cas(tmp_path / "data", "ls", "--json").stdout.decode()
+    assert name_of(paths[1]) in listed and name_of(paths[0]) not in listed
+
+
+def test_what_waits_is_shown(tmp_path: Path) -> None:
+    with server_in(tmp_path / "data", "keep") as server:
+        tus = server.client()
+        path = tus.create(len(TEXT), TEXT)
+        until_ingested(server, path)
+        shown = tus.request("GET", "/metrics", tus=False).text
+        assert "\ntusd_py_cas_queue 0.0\n" in shown and "\ntusd_py_cas_queue_oldest_seconds 0.0\n" in shown
 
 
 def test_several_workers(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from tusd_py.fs.directories import prepare_root
 from tusd_py.fs.paths import STATE_DIR
 from tusd_py.plugins import configured_extensions
 from tusd_py.ports.extension import Extension, Opened, Place
+from tusd_py.protocol.hooks import HookType
 from tusd_py.settings import Settings, SettingsError
 
 __all__ = ["open_extensions"]
 
 
-def open_extensions(settings: Settings) -> Sequence[Opened]:
-    """Those that are turned on. Raises `SettingsError`, `StorageFailure`."""
+def open_extensions(settings: Settings, told: frozenset[HookType]) -> Sequence[Opened]:
+    """Those that are turned on; `told` is what hooks are told of. Raises `SettingsError`, `StorageFailure`."""
     root = prepare_root(str(settings.upload_dir), settings.dir_perms)
     place = Place(
         upload_dir=root,
@@ -23,6 +24,8 @@ def open_extensions(settings: Settings) -> Sequence[Opened]:
         dir_mode=settings.dir_perms,
         file_mode=settings.file_perms,
         durable=settings.durability != "none",
+        told=told,
+        keeps_events=settings.events != "fire-and-forget",
     )
     found = []
     for extension, values in configured_extensions(settings):

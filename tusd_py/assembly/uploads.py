@@ -21,6 +21,7 @@ from tusd_py.ports.limits import Limiter
 from tusd_py.ports.observer import Observer
 from tusd_py.ports.readings import Reading
 from tusd_py.protocol.exchange import HttpResponse
+from tusd_py.protocol.hooks import EVENTS
 from tusd_py.protocol.rules import Policy
 from tusd_py.settings import Settings
 from tusd_py.uploads import Durability, Uploads
@@ -61,7 +62,7 @@ def open_uploads(settings: Settings, hooks: Hooks | None, observer: Observer) ->
     durable = durability is not Durability.NONE
     info = TusdDirectory(root, group=group, dir_mode=dir_mode, file_mode=file_mode, durable=durable)
     limiter = build_limiter(settings, info)
-    extensions = open_extensions(settings)
+    extensions = open_extensions(settings, frozenset() if hooks is None else hooks.types & EVENTS)
     around: DataStore = data
     for extension in extensions:
         around = extension.around(around)
@@ -100,8 +101,7 @@ def open_uploads(settings: Settings, hooks: Hooks | None, observer: Observer) ->
 
 
 class _Telling:
-    """Who is told of events; nobody, where no hook and no extension wants to hear of any. `uploads` are set once they
-    are there."""
+    """Who is told of events; nobody, where there is no hook and no extension. `uploads` are set once they are there."""
 
     uploads: Uploads
 
@@ -114,17 +114,20 @@ class _Telling:
         candidates: list[Consumer] = [] if hooks is None else [HookConsumer(hooks, self._stop)]
         candidates += [consumer for extension in extensions for consumer in extension.consumers]
         consumers = [consumer for consumer in candidates if consumer.types]
+        if not consumers and not extensions:
+            return
+        outbox = build_outbox(settings)  # without consumers, it knows of events from before
+        delivery = build_delivery(settings, outbox, consumers)
+        self.announcer = Announcer(outbox, consumers, delivery.notify, [extension.finished for extension in extensions])
+        self.closers = (delivery.close, *ending, outbox.close)
         if not consumers:
             return
-        outbox = build_outbox(settings)
-        delivery = self.delivery = build_delivery(settings, outbox, consumers)
-        self.announcer = Announcer(outbox, consumers, delivery.notify)
+        self.delivery = delivery
 
         async def begin() -> None:
             delivery.start()
 
         self.work = (begin, self._decide)
-        self.closers = (delivery.close, *ending, outbox.close)
 
     def _stop(self, upload_id: str, response: HttpResponse) -> None:
         self.uploads.stop(upload_id, response)

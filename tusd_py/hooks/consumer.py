@@ -22,7 +22,6 @@ class HookConsumer:
     """
 
     name = "hooks"
-    recovers = False
 
     def __init__(self, hooks: Hooks, stop: Stop | None = None) -> None:
         self._hooks, self._stop = hooks, stop

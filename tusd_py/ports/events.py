@@ -124,10 +124,5 @@ class Consumer(Protocol):
     def types(self) -> frozenset[HookType]:
         """The events that it wants."""
 
-    @property
-    def recovers(self) -> bool:
-        """Whether it finds out by itself what it was not told of: then events need not be written down for it before they come
-        true. It is told of what does, unless the process dies in that moment, or the power is cut soon after."""
-
     async def deliver(self, event: HookEvent) -> None:
         """Take an event, perhaps not for the first time. Whatever it raises, the event is tried again later."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from tusd_py.ports.datastore import DataStore
 from tusd_py.ports.events import Consumer
 from tusd_py.ports.readings import Reading
-from tusd_py.protocol.hooks import HookEvent
+from tusd_py.protocol.hooks import HookEvent, HookType
 from tusd_py.protocol.upload import Upload
 
 __all__ = ["Command", "Extension", "FindUploadDir", "Host", "Opened", "Option", "Place"]
@@ -54,13 +54,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where uploads are. `state_dir` is for what is nobody else's business; an extension makes its own directory there."""
+    """Where uploads are. `state_dir` is for what is nobody else's business; an extension makes its own directory there.
+    `told` are the events that hooks are told of; `keeps_events` says whether events survive this process until they are
+    delivered, so that `Host.undelivered` knows all."""
 
     upload_dir: str
     state_dir: str
     dir_mode: int
     file_mode: int
     durable: bool
+    told: frozenset[HookType] = frozenset()
+    keeps_events: bool = True
 
 
 class Host(Protocol):
@@ -89,13 +93,20 @@ class Host(Protocol):
     async def undelivered(self, upload_id: str, *, besides: str) -> int:
         """How many events of this upload some consumer other than `besides` has still to get, given up ones included."""
 
+    async def without_record(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        """Those of which there is certainly no record, nor a damaged one."""
+
+    async def clear_away(self, upload_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
+        """Call `remove` under the lock of an upload that has no record, for what is left of it: False, with nothing done,
+        where somebody holds the lock or there is a record."""
+
     def ids(self) -> AsyncIterator[str]:
         """Ids of all uploads, in no order; those that come or go meanwhile may or may not be among them."""
 
 
 class Opened(Protocol):
-    """An extension at work in one server process. `around`, `attach`, then `run` and deliveries at once, then `close`, after
-    the last delivery."""
+    """An extension at work in one server process. `around`, `attach`, then `run`, `finished` and deliveries at once, then
+    `close`, after the last of them."""
 
     @property
     def consumers(self) -> Sequence[Consumer]:
@@ -110,6 +121,11 @@ class Opened(Protocol):
 
     def attach(self, host: Host) -> None:
         """The server is there. Called once, before anything is delivered."""
+
+    def finished(self, upload: Upload) -> None:
+        """This process has finished an upload: it is durable and accepted, and consumers have been told. Called once on the
+        event loop, returns at once, raises nothing. A crash may keep it from being called, and what other processes finish
+        it is not called for: who must hear of every upload has a consumer, or looks for what was missed (`Host.ids`)."""
 
     async def run(self) -> None:
         """Work in the background, until cancelled."""

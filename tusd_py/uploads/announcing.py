@@ -35,12 +35,18 @@ less, so that what has no record after this long was never created."""
 
 
 class Announcer:
-    """Tells `consumers` about uploads through `outbox`. `notify` is called when something is due."""
+    """Tells `consumers` about uploads through `outbox`; `notify` is called when something is due. `listeners` are told of what
+    this process finishes, at once and by no more than a call: they make up by themselves for what they miss."""
 
-    def __init__(self, outbox: Outbox, consumers: Sequence[Consumer], notify: Callable[[], None]) -> None:
-        self._outbox, self._notify = outbox, notify
+    def __init__(
+        self,
+        outbox: Outbox,
+        consumers: Sequence[Consumer],
+        notify: Callable[[], None],
+        listeners: Sequence[Callable[[Upload], None]] = (),
+    ) -> None:
+        self._outbox, self._notify, self._listeners = outbox, notify, listeners
         self._consumers = _by_type(consumers)
-        self._promised = _by_type([one for one in consumers if not one.recovers])
         self._prepared: dict[str, None] = {}  # ids, the oldest first
         self._unconfirmed: list[tuple[HookEvent, tuple[str, ...], bool]] = []
 
@@ -81,6 +87,8 @@ class Announcer:
         """The upload is finished, durable and accepted."""
         self._prepared.pop(upload.id, None)  # whatever comes of this: it is not to be prepared again
         await self._confirm(HookType.POST_FINISH, upload, call)
+        for listener in self._listeners:
+            listener(upload)
 
     async def removed(self, upload: Upload, call: Call) -> None:
         """The upload is gone. If nobody got to say that it was created, or finished, that comes first."""
@@ -135,7 +143,7 @@ class Announcer:
     async def _prepare(self, kinds: Iterable[HookType], upload: Upload, call: Call) -> None:
         by_consumers: dict[tuple[str, ...], list[HookEvent]] = {}
         for kind in kinds:
-            if names := self._promised.get(kind):
+            if names := self._consumers.get(kind):
                 event = HookEvent(type=kind, upload=upload, request=call.http_request())
                 by_consumers.setdefault(names, []).append(event)
         for names, events in by_consumers.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.protocol.hooks import HookEvent
@@ -61,6 +61,21 @@ class UploadHost:
         if self._announcer is None:
             raise StorageFailure("nobody is told of events here, so that nothing is known of what is undelivered")
         return await self._announcer.undelivered(upload_id, besides=besides)
+
+    async def without_record(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        return await self._info.without_record(upload_ids)
+
+    async def clear_away(self, upload_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
+        lease = await self._locker.try_acquire(upload_id)
+        if lease is None:
+            return False
+        try:
+            if not await self._info.without_record([upload_id]):
+                return False
+            await remove()
+        finally:
+            await lease.release()
+        return True
 
     def ids(self) -> AsyncIterator[str]:
         return self._info.ids()

@@ -8,6 +8,7 @@ from typing import Any
 
 from tusd_py.ports.extension import Place
 from tusd_py.ports.failures import StorageFailure
+from tusd_py.protocol.hooks import HookType
 from tusd_py_cas.ingest.client import IngestProcess
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.repository import Repository, new_parameters
@@ -28,6 +29,11 @@ def open_cas(values: Mapping[str, Any], place: Place) -> OpenedCas | None:
     """
     if values["cas"] == "off":
         return None
+    if values["cas"] == "replace" and not place.keeps_events:
+        raise ValueError(
+            "-cas=replace gives a file up once everybody has been told of its upload, which -events=fire-and-forget does not "
+            "know: expected -cas=keep or -events=durable"
+        )
     size: int = values["cas-chunk-size"]
     path = f"{place.state_dir}/{DIRECTORY}"
     try:
@@ -44,4 +50,5 @@ def open_cas(values: Mapping[str, Any], place: Place) -> OpenedCas | None:
         replaces=values["cas"] == "replace",
         gc_interval=values["cas-gc-interval"],
         gc_grace=values["cas-gc-grace"],
+        tells=HookType.POST_INGEST in place.told and place.keeps_events,
     )

@@ -12,6 +12,7 @@ from tusd_py.ports.readings import Reading
 from tusd_py_cas.index import Totals
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.counts import Counts
+from tusd_py_cas.serving.queue import IntakeQueue
 
 __all__ = ["TotalsKept", "readings"]
 
@@ -50,8 +51,8 @@ class TotalsKept:
             await asyncio.gather(self.adding, return_exceptions=True)
 
 
-def readings(counts: Counts, totals: Callable[[], Totals]) -> Sequence[Reading]:
-    """Counters are of this process; the totals are the same for all."""
+def readings(counts: Counts, totals: Callable[[], Totals], queue: IntakeQueue) -> Sequence[Reading]:
+    """Counters and the queue are of this process; the totals are the same for all."""
 
     def counter(name: str, help: str, read: Callable[[], float]) -> Reading:
         return Reading(name=f"tusd_py_cas_{name}_total", help=help, read=read, kind="counter")
@@ -60,6 +61,12 @@ def readings(counts: Counts, totals: Callable[[], Totals]) -> Sequence[Reading]:
         return Reading(name=f"tusd_py_cas_{name}", help=help, read=read, across="max")
 
     return (
+        Reading(
+            name="tusd_py_cas_queue",
+            help="Finished uploads that have still to be taken in.",
+            read=lambda: queue.depth,
+        ),
+        total("queue_oldest_seconds", "How long the first of them has been waiting.", lambda: queue.age),
         counter("ingested", "Uploads that were taken in.", lambda: counts.ingested),
         counter("ingest_failures", "Attempts to take an upload in that failed.", lambda: counts.failures),
         counter("bytes_in", "Bytes of uploads that were taken in.", lambda: counts.bytes_in),

@@ -10,19 +10,22 @@ from tusd_py.ports.datastore import DataStore
 from tusd_py.ports.events import Consumer
 from tusd_py.ports.extension import Host
 from tusd_py.ports.readings import Reading
+from tusd_py.protocol.upload import Upload
 from tusd_py_cas.ingest.client import IngestProcess
 from tusd_py_cas.repository import Repository
 from tusd_py_cas.serving.access import Access
-from tusd_py_cas.serving.adopting import Adopter
+from tusd_py_cas.serving.clearing import Clearer
 from tusd_py_cas.serving.collecting import Collector
 from tusd_py_cas.serving.consumer import CasConsumer
 from tusd_py_cas.serving.counts import Counts
 from tusd_py_cas.serving.courtesy import Courtesy
 from tusd_py_cas.serving.digesting import Digester
+from tusd_py_cas.serving.finding import Finder, Signal
 from tusd_py_cas.serving.intake import Intake
 from tusd_py_cas.serving.joining import Joiner
 from tusd_py_cas.serving.metrics import TotalsKept, readings
 from tusd_py_cas.serving.opening import Opener
+from tusd_py_cas.serving.queue import IntakeQueue
 from tusd_py_cas.serving.replacing import Replacer
 from tusd_py_cas.serving.store import CasStore
 from tusd_py_cas.serving.turns import Turn
@@ -40,22 +43,32 @@ RESTART = 10.0
 
 
 class OpenedCas:
-    """The port `Opened`. With `replaces`, files are given up for chunks. The repository and the process become its own."""
+    """The port `Opened`. With `replaces`, files are given up for chunks; with `tells`, hooks are told of each version. The
+    repository and the process become its own."""
 
     def __init__(
-        self, repository: Repository, process: IngestProcess, *, replaces: bool, gc_interval: float, gc_grace: float
+        self,
+        repository: Repository,
+        process: IngestProcess,
+        *,
+        replaces: bool,
+        gc_interval: float,
+        gc_grace: float,
+        tells: bool = False,
     ) -> None:
-        self._process, self._replaces = process, replaces
+        self._process, self._replaces, self._tells = process, replaces, tells
         self.access = Access(repository)
         self.counts = Counts()
+        self.queue = IntakeQueue(self.take)
+        self.clearer = Clearer(self.access, grace=gc_grace)
+        self._signal = Signal(repository.path)
         self._totals = TotalsKept(self.access)
         self.collector = Collector(process, self.counts, interval=gc_interval, grace=gc_grace)
         self._turn = Turn(repository.path)
         self._courtesy = Courtesy()
-        self._consumer = CasConsumer(self._courtesy)
         self._running = self._closed = False
-        self.consumers: Sequence[Consumer] = (self._consumer,)
-        self.readings: Sequence[Reading] = readings(self.counts, self._totals)
+        self.consumers: Sequence[Consumer] = (CasConsumer(self.take),) if tells else ()
+        self.readings: Sequence[Reading] = readings(self.counts, self._totals, self.queue)
 
     def __repr__(self) -> str:
         return f"<OpenedCas {'replacing' if self._replaces else 'keeping'} in {self.access.repository!r}>"
@@ -66,16 +79,27 @@ class OpenedCas:
         versions = Versions(access, data)
         self.intake = intake = Intake(access, versions, data, self._process, counts)
         self.replacer = Replacer(access, versions, data, intake, counts)
-        self.adopter = Adopter(intake, self._taken_in)
+        self.finder = Finder(access, versions, self.queue, self._signal)
         self.digester = Digester(access, self._process, intake)
-        self._consumer.intake, self._consumer.taken_in = intake, self._taken_in
         self.joiner = Joiner(data, access, versions, intake, replaces=self._replaces, working=self._is_working)
         return CasStore(data, access, versions, self.opener, self.joiner)
 
     def attach(self, host: Host) -> None:
-        self.intake.host = self.replacer.host = self.adopter.host = self._courtesy.host = host
+        for part in (self.intake, self.replacer, self.finder, self.clearer, self._courtesy):
+            part.host = host
 
-    def _taken_in(self, upload_id: str) -> None:
+    def finished(self, upload: Upload) -> None:
+        if not self._tells:  # else the outbox will say so
+            self.queue.add(upload.id)
+
+    async def take(self, upload_id: str) -> None:
+        """See to it that a finished upload is a version, and tell of it. Of one that is gone by now there is nothing to be
+        dropped: who removed it has done that. Raises `StorageFailure`."""
+        await self._courtesy.give_way()
+        taken = await self.intake.take(upload_id)
+        if taken is None:
+            return
+        await self.intake.tell(taken)
         if self._replaces:
             self.replacer.consider(upload_id)
 
@@ -86,6 +110,7 @@ class OpenedCas:
         self._running = True
         try:
             async with asyncio.TaskGroup() as work:
+                work.create_task(_keep_going(self.queue.run))
                 if self._replaces:
                     work.create_task(_keep_going(self.replacer.follow))
                 work.create_task(self._work_for_all(work))
@@ -95,11 +120,12 @@ class OpenedCas:
 
     async def _work_for_all(self, work: asyncio.TaskGroup) -> None:
         """What one process does, once it has the turn."""
-        while True:
-            if await self.access.change(self._turn.take):
-                break
+        while not await self.access.change(self._turn.take):
+            if self.queue.missed:
+                self.queue.missed = False
+                await self.access.change(self._signal.give)
             await asyncio.sleep(TURN)
-        rounds = [self.adopter.run, self.digester.run, self.collector.run]
+        rounds = [self.finder.run, self.clearer.run, self.digester.run, self.collector.run]
         if self._replaces:
             rounds.append(self.replacer.go_round)
         for each in rounds:

@@ -23,7 +23,7 @@ from tusd_py_cas.serving.store import CasStore
 from tusd_py.datastore.filesystem import FilesystemStore
 from tusd_py.fs.sync import GroupSync
 from tusd_py.ports.datastore import Content, DataStore
-from tusd_py.protocol.hooks import HookEvent, HookType
+from tusd_py.protocol.hooks import HookEvent
 from tusd_py.protocol.metadata import Metadata
 from tusd_py.protocol.upload import Upload
 
@@ -139,6 +139,19 @@ class DictHost:
         assert besides == "cas"
         return self.waiting.get(upload_id, 0)
 
+    async def without_record(self, upload_ids: Sequence[str]) -> Sequence[str]:
+        return [upload_id for upload_id in upload_ids if upload_id not in self.records]
+
+    async def clear_away(self, upload_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
+        if upload_id in self.locked or upload_id in self.records:
+            return False
+        self.locked.add(upload_id)
+        try:
+            await remove()
+        finally:
+            self.locked.discard(upload_id)
+        return True
+
     async def ids(self) -> AsyncIterator[str]:
         for upload_id in list(self.records):
             yield upload_id
@@ -252,9 +265,17 @@ class Server:
         del self.host.records[upload_id]
 
     async def deliver(self, upload_id: str) -> None:
-        """The event of its finish, with whatever the record said then."""
-        upload = self.host.records.get(upload_id) or Upload(id=upload_id, length=0)
-        await self.opened.consumers[0].deliver(HookEvent(type=HookType.POST_FINISH, upload=upload))
+        """What is done with an upload that has been finished, to the end."""
+        await self.opened.take(upload_id)
+
+    async def find(self) -> bool:
+        """Have all that was missed taken in; whether all could be looked at."""
+        looked = await self.opened.finder.look_at_all() and await self.opened.finder.look_at_versions()
+        working = asyncio.create_task(self.opened.queue.run())
+        await until(lambda: not self.opened.queue._waiting and not self.opened.queue._running)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return looked
 
     async def take(self, upload_id: str, data: bytes, **fields: Any) -> Upload:
         """An upload that is finished and taken in."""

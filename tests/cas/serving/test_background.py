@@ -1,4 +1,4 @@
-"""What is done in the background: adopting, digests, collecting; and who does it."""
+"""What is done in the background: digests, collecting; and who does it."""
 
 from __future__ import annotations
 
@@ -6,84 +6,19 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tusd_py_cas.model import RepositoryError
-from tusd_py_cas.serving import adopting, digesting, intake
+from tusd_py_cas.serving import digesting
 from tusd_py_cas.serving.collecting import Collector
 from tusd_py_cas.serving.counts import Counts
 from tusd_py_cas.serving.turns import Turn
 
 from tests.cas.serving.support import NOISE, TEXT, Server, until
 from tusd_py.ports.failures import StorageFailure
-
-# Adopting
-
-
-async def test_what_was_finished_before_is_taken_in_and_told(keeping: Server) -> None:
-    await keeping.put("a", TEXT)
-    await keeping.put("b", NOISE)
-    unfinished = await keeping.put("c", TEXT)
-    keeping.host.records["c"] = unfinished.evolve(length=10**6)
-    await keeping.take("known", TEXT)
-    assert await keeping.opened.adopter.look_at_all()
-    assert await keeping.is_served_from_chunks("a") and await keeping.is_served_from_chunks("b")
-    assert keeping.version("c") is None
-    assert {event.upload.id for event in keeping.host.events.values()} == {"a", "b", "known"}
-    assert keeping.opened.counts.ingested == 3
-
-
-async def test_what_fails_holds_nobody_up_and_is_tried_again(
-    keeping: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(adopting, "AGAIN", 0.01)
-    await keeping.put("a", TEXT)
-    await keeping.put("b", NOISE)
-    keeping.path("a").write_bytes(TEXT[:-1])
-    assert not await keeping.opened.adopter.look_at_all()
-    assert await keeping.is_served_from_chunks("b")
-    assert "could not be taken in" in caplog.text
-    adopting_all = asyncio.create_task(keeping.opened.adopter.run())
-    await asyncio.sleep(0)
-    keeping.path("a").write_bytes(TEXT)
-    async with asyncio.timeout(30):
-        while not await keeping.is_served_from_chunks("a"):  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.01)
-    adopting_all.cancel()
-    await asyncio.gather(adopting_all, return_exceptions=True)
-
-
-async def test_uploads_that_can_not_be_listed_are_another_time(
-    keeping: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def ids() -> AsyncIterator[str]:
-        raise StorageFailure("no")
-        yield ""
-
-    monkeypatch.setattr(keeping.host, "ids", ids)
-    assert not await keeping.opened.adopter.look_at_all()
-    assert "could not be listed" in caplog.text
-
-
-async def test_what_is_being_taken_in_goes_first(keeping: Server) -> None:
-    await keeping.put("a", TEXT)
-    async with keeping.opened.intake._alone("busy"):
-        adopting_all = asyncio.create_task(keeping.opened.adopter.look_at_all())
-        await until(lambda: keeping.opened.intake.finished._waiters)
-        assert keeping.version("a") is None
-    assert await adopting_all and keeping.version("a") is not None
-
-
-async def test_but_not_for_ever(keeping: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "PATIENCE", 0.01)
-    await keeping.put("a", TEXT)
-    async with keeping.opened.intake._alone("busy"):
-        assert await keeping.opened.adopter.look_at_all()
-    assert await keeping.is_served_from_chunks("a")
-
 
 # Digests
 

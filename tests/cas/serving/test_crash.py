@@ -184,7 +184,7 @@ async def test_adopting(memory: Path) -> None:
         await server.put("b", NOISE)
 
     async def work(server: Server) -> None:
-        assert await server.opened.adopter.look_at_all()
+        assert await server.find()
         assert await server.is_served_from_chunks("a") and await server.is_served_from_chunks("b")
 
     await crash_everywhere(memory, "replace", prepare, work, whole)

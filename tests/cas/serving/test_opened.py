@@ -12,7 +12,7 @@ import pytest
 from tusd_py_cas import EXTENSION
 from tusd_py_cas.index import Totals
 from tusd_py_cas.model import RepositoryError
-from tusd_py_cas.serving import metrics, open_cas, opened
+from tusd_py_cas.serving import finding, metrics, open_cas, opened
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.metrics import TotalsKept
 
@@ -30,8 +30,15 @@ def values(**changed: object) -> dict[str, Any]:
     return {**defaults, "cas-chunk-size": 64 << 10, **{name.replace("_", "-"): value for name, value in changed.items()}}
 
 
-def place(directory: Path) -> Place:
-    return Place(upload_dir=str(directory), state_dir=f"{directory}/.tusd-py", dir_mode=0o755, file_mode=0o644, durable=False)
+def place(directory: Path, **changed: Any) -> Place:
+    return Place(
+        upload_dir=str(directory),
+        state_dir=f"{directory}/.tusd-py",
+        dir_mode=0o755,
+        file_mode=0o644,
+        durable=False,
+        **changed,
+    )
 
 
 def test_off_is_nothing(tmp_path: Path) -> None:
@@ -59,7 +66,7 @@ async def test_a_repository_keeps_its_chunks_sizes(tmp_path: Path, caplog: pytes
 async def test_with_its_process(tmp_path: Path, mode: str) -> None:
     """Everything together, as a server has it."""
     extension: Opened | None = open_cas(values(cas=mode), place(tmp_path))
-    assert extension is not None and [consumer.name for consumer in extension.consumers] == ["cas"]
+    assert extension is not None and not extension.consumers
     inner, host = FilesystemStore(str(tmp_path), group=GroupSync()), DictHost()
     store = extension.around(inner)
     extension.attach(host)
@@ -71,7 +78,8 @@ async def test_with_its_process(tmp_path: Path, mode: str) -> None:
         await writer.commit()
         await writer.close()
         host.records[upload_id] = upload = upload.evolve(offset=len(data))
-        await extension.consumers[0].deliver(HookEvent(type=HookType.POST_FINISH, upload=upload))
+        extension.finished(upload)
+    await until(lambda: len(host.events) == 2)
     if mode == "replace":
         await until(lambda: not (tmp_path / "a").exists() and not (tmp_path / "b").exists())
     for upload_id, data in (("a", NOISE), ("b", TEXT)):
@@ -86,6 +94,49 @@ async def test_with_its_process(tmp_path: Path, mode: str) -> None:
     inner.close()
 
 
+async def test_with_hooks_that_want_to_know_uploads_come_by_the_outbox(tmp_path: Path) -> None:
+    """It delivers again what a crash has kept from being told."""
+    extension = open_cas(values(cas="keep"), place(tmp_path, told=frozenset({HookType.POST_INGEST})))
+    assert extension is not None
+    (consumer,) = extension.consumers
+    assert consumer.name == "cas" and consumer.types == {HookType.POST_FINISH}
+    inner, host = FilesystemStore(str(tmp_path), group=GroupSync()), DictHost()
+    store = extension.around(inner)
+    extension.attach(host)
+    upload = Upload(id="a", length=0, storage=store.place("a"))
+    await (await store.create(upload)).close()
+    host.records["a"] = upload
+    extension.finished(upload)
+    assert not extension.queue.depth
+    for _ in range(2):
+        await consumer.deliver(HookEvent(type=HookType.POST_FINISH, upload=upload))
+    assert [event.type for event in host.events.values()] == [HookType.POST_INGEST]
+    await extension.close()
+    inner.close()
+
+
+def test_files_are_not_given_up_where_nobody_knows_who_has_been_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fire-and-forget"):
+        open_cas(values(cas="replace"), place(tmp_path, keeps_events=False))
+    assert not list(tmp_path.iterdir())
+
+
+async def test_who_has_not_the_turn_asks_who_has_it_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its start: the process in whose place it is may have had uploads in mind; and when there were too many."""
+    monkeypatch.setattr(opened, "TURN", 0.01)
+    monkeypatch.setattr(finding, "LOOK", 0.01)
+    async with Server(tmp_path) as first, Server(tmp_path, host=first.host) as second:
+        first.run()
+        await until(lambda: first.opened._turn._fd >= 0)
+        for number, upload_id in enumerate(("a", "b")):
+            await second.put(upload_id, NOISE)
+            if not number:
+                second.run()
+            second.opened.queue.missed = True
+            await until(lambda: len(first.host.events) == number + 1)  # noqa: B023
+        assert first.opened.counts.ingested == 2 and not second.opened.queue.missed
+
+
 async def test_a_part_that_fails_goes_on_and_the_others_too(
     keeping: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,7 +149,7 @@ async def test_a_part_that_fails_goes_on_and_the_others_too(
             raise failures.pop()
         done.set()
 
-    monkeypatch.setattr(keeping.opened.adopter, "run", run)
+    monkeypatch.setattr(keeping.opened.finder, "run", run)
     keeping.run()
     async with asyncio.timeout(10):
         await done.wait()

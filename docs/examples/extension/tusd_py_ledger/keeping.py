@@ -13,6 +13,7 @@ from tusd_py.ports.events import Consumer
 from tusd_py.ports.extension import Host, Place
 from tusd_py.ports.readings import Reading
 from tusd_py.protocol.hooks import HookEvent, HookType
+from tusd_py.protocol.upload import Upload
 
 __all__ = ["FILE", "OpenLedger"]
 
@@ -25,7 +26,6 @@ class Clerk:
 
     name = "ledger"
     types = frozenset({HookType.POST_FINISH})
-    recovers = False  # the ledger does not know what is missing from it
 
     def __init__(self, path: str, keys: Sequence[str], *, durable: bool) -> None:
         self.path, self.keys, self.durable = path, keys, durable
@@ -79,6 +79,9 @@ class OpenLedger:
 
     def attach(self, host: Host) -> None:
         pass
+
+    def finished(self, upload: Upload) -> None:
+        pass  # the clerk hears of it, even if this process dies right now
 
     async def run(self) -> None:
         await asyncio.Event().wait()  # nothing to do in the background

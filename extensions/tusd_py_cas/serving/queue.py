@@ -1,0 +1,148 @@
+"""Finished uploads that have still to be taken in: several at once, the oldest first, and again what could not be.
+
+In memory and bounded. What does not fit in, or goes with the process, the `Finder` finds: every finished upload that is no
+version is one that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tusd_py.ports.failures import StorageFailure
+
+__all__ = ["IntakeQueue"]
+
+_log = logging.getLogger("tusd_py.cas")
+
+AT_ONCE = 16
+"""Uploads that are taken in at once: small ones share transactions and syncs. How many are read at once `Intake` bounds."""
+
+LIMIT = 50_000
+"""Uploads that are remembered, at some 200 bytes each: thousands come in a second where all are small."""
+
+ROOM = 2 * AT_ONCE
+"""Of what the `Finder` has found, so many wait here, so that what has just been finished does not wait behind a million."""
+
+ATTEMPTS = 10
+RETRY, LONGEST_RETRY = 1.0, 600.0
+"""Seconds until a failure is tried again, doubling up to the second figure; after `ATTEMPTS` it is left to the `Finder`."""
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    """An upload in the queue; `since` and `due` by the monotonic clock."""
+
+    due: float
+    upload_id: str = field(compare=False)
+    since: float = field(compare=False)
+    attempts: int = field(default=0, compare=False)
+
+
+class IntakeQueue:
+    """Calls `take` for each upload; it raises `StorageFailure` for what is to be tried again. Belongs to an event loop."""
+
+    def __init__(self, take: Callable[[str], Awaitable[None]]) -> None:
+        self._take = take
+        self.missed = True
+        """Whether there may be uploads that nobody remembers: at first, and when there were too many. For others to reset."""
+        self._waiting: dict[str, _Waiting] = {}  # the oldest first
+        self._failed: list[_Waiting] = []  # a heap, by when they are due
+        self._running: dict[asyncio.Task[None], _Waiting] = {}
+        self._wake, self._room = asyncio.Event(), asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<IntakeQueue {len(self._running)} running, {len(self._waiting)} waiting, {len(self._failed)} failed>"
+
+    @property
+    def depth(self) -> int:
+        """Uploads that have still to be taken in, as far as they are remembered."""
+        return len(self._running) + len(self._waiting) + len(self._failed)
+
+    @property
+    def age(self) -> float:
+        """Seconds that the oldest of them has been here."""
+        first = next(iter(self._waiting.values()), None)
+        times = [each.since for each in (*self._running.values(), *self._failed, *([] if first is None else [first]))]
+        return time.monotonic() - min(times) if times else 0.0
+
+    def add(self, upload_id: str) -> None:
+        """Have an upload taken in. Returns at once."""
+        if upload_id in self._waiting:
+            return
+        if len(self._waiting) + len(self._failed) >= LIMIT:
+            self.missed = True
+            return
+        now = time.monotonic()
+        self._waiting[upload_id] = _Waiting(now, upload_id, now)
+        if len(self._running) < AT_ONCE:
+            self._wake.set()
+
+    async def put(self, upload_id: str) -> None:
+        """`add`, once there is not much that waits."""
+        while len(self._waiting) >= ROOM:
+            self._room.clear()
+            await self._room.wait()
+        self.add(upload_id)
+
+    async def run(self) -> None:
+        """Until cancelled; what is being taken in then is given up, and waits again."""
+        try:
+            while True:
+                self._wake.clear()
+                pause = self._begin()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+        finally:
+            running = list(self._running)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _begin(self) -> float | None:
+        """Begin with as many as may run; returns in how many seconds there is more to do, if nothing happens before."""
+        now = time.monotonic()
+        while self._failed and self._failed[0].due <= now:
+            again = heapq.heappop(self._failed)
+            self._waiting.setdefault(again.upload_id, again)
+        while self._waiting and len(self._running) < AT_ONCE:
+            waiting = self._waiting.pop(next(iter(self._waiting)))
+            task = asyncio.create_task(self._try(waiting))
+            self._running[task] = waiting
+            task.add_done_callback(self._ended)
+        if len(self._waiting) < ROOM:
+            self._room.set()
+        return self._failed[0].due - now if self._failed else None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        waiting = self._running.pop(task)
+        if task.cancelled():
+            self._waiting.setdefault(waiting.upload_id, waiting)
+        self._wake.set()
+
+    async def _try(self, waiting: _Waiting) -> None:
+        try:
+            await self._take(waiting.upload_id)
+        except StorageFailure as failure:
+            self._put_off(waiting, failure)
+        except Exception as mistake:  # a mistake of ours: the other uploads must not wait for a restart
+            _log.exception("an upload could not be taken in", extra={"fields": {"id": waiting.upload_id}})
+            self._put_off(waiting, mistake)
+
+    def _put_off(self, waiting: _Waiting, why: Exception) -> None:
+        attempts = waiting.attempts + 1
+        fields = {"id": waiting.upload_id, "error": str(why), "attempts": attempts}
+        if attempts >= ATTEMPTS:
+            _log.error("an upload is left for the next look at all uploads", extra={"fields": fields})
+            return
+        delay = min(RETRY * 2.0 ** waiting.attempts, LONGEST_RETRY) * (1 - random.random() / 2)
+        _log.warning("an upload could not be taken in", extra={"fields": {**fields, "retry": round(delay, 3)}})
+        waiting.attempts, waiting.due = attempts, time.monotonic() + delay
+        heapq.heappush(self._failed, waiting)

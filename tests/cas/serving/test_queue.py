@@ -1,0 +1,147 @@
+"""The queue of what has still to be taken in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from tusd_py_cas.serving import queue as queue_module
+from tusd_py_cas.serving.queue import AT_ONCE, LIMIT, IntakeQueue
+
+from tests.cas.serving.support import until
+from tusd_py.ports.failures import StorageFailure
+
+
+class Takes:
+    """What the queue calls; waits while it is told to, fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.failures: dict[str, list[Exception]] = {}
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, upload_id: str) -> None:
+        self.begun.append(upload_id)
+        await self.go.wait()
+        if failures := self.failures.get(upload_id):
+            raise failures.pop()
+
+
+@pytest.fixture
+def takes() -> Takes:
+    return Takes()
+
+
+@pytest.fixture
+async def queue(takes: Takes) -> AsyncIterator[IntakeQueue]:
+    queue = IntakeQueue(takes)
+    running = asyncio.create_task(queue.run())
+    yield queue
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_oldest_come_first_and_so_many_at_once(queue: IntakeQueue, takes: Takes) -> None:
+    takes.go.clear()
+    names = [f"{number:02}" for number in range(3 * AT_ONCE)]
+    for name in [*names, *names]:
+        queue.add(name)
+    await until(lambda: len(takes.begun) == AT_ONCE)
+    await asyncio.sleep(0.01)
+    assert takes.begun == names[:AT_ONCE] and queue.depth == len(names) and queue.age > 0
+    takes.go.set()
+    await until(lambda: not queue.depth)
+    assert takes.begun == names and not queue.age
+
+
+async def test_one_that_is_being_taken_in_may_have_to_be_taken_in_again(queue: IntakeQueue, takes: Takes) -> None:
+    """Its id may have been used again since."""
+    takes.go.clear()
+    queue.add("a")
+    await until(lambda: takes.begun)
+    queue.add("a")
+    takes.go.set()
+    await until(lambda: not queue.depth)
+    assert takes.begun == ["a", "a"]
+
+
+async def test_a_failure_is_tried_again_and_holds_nobody_up(
+    queue: IntakeQueue, takes: Takes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_module, "RETRY", 0.01)
+    takes.failures["a"] = [StorageFailure("full"), ValueError("a mistake")]
+    queue.add("a")
+    queue.add("b")
+    await until(lambda: not queue.depth)
+    assert sorted(takes.begun) == ["a", "a", "a", "b"] and takes.begun[-1] == "a"
+    assert caplog.text.count("could not be taken in") == 3, "the mistake with its traceback besides"
+
+
+async def test_what_fails_for_long_is_left_for_later(
+    queue: IntakeQueue, takes: Takes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_module, "RETRY", 0.0)
+    takes.failures["a"] = [StorageFailure("full") for _ in range(100)]
+    queue.add("a")
+    await until(lambda: "is left for the next look" in caplog.text)
+    assert len(takes.begun) == queue_module.ATTEMPTS and not queue.depth
+
+
+async def test_pauses_grow(queue: IntakeQueue, takes: Takes, caplog: pytest.LogCaptureFixture) -> None:
+    takes.failures["a"] = [StorageFailure("full") for _ in range(100)]
+    queue.add("a")
+    pauses = []
+    for attempt in range(queue_module.ATTEMPTS - 1):
+        await until(lambda: queue._failed)
+        (waiting,) = queue._failed
+        assert waiting.attempts == attempt + 1 and queue.depth == 1
+        pauses.append(caplog.records[-1].fields["retry"])  # type: ignore[attr-defined]
+        waiting.due = 0.0
+        queue._wake.set()
+        await until(lambda: len(takes.begun) == attempt + 2)  # noqa: B023
+    for number, pause in enumerate(pauses):
+        longest = min(queue_module.RETRY * 2**number, queue_module.LONGEST_RETRY)
+        assert longest / 2 <= pause <= longest
+
+
+async def test_no_more_are_remembered_than_there_is_room_for(takes: Takes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "LIMIT", 3)
+    queue = IntakeQueue(takes)
+    assert queue.missed and LIMIT > 1000
+    queue.missed = False
+    for name in "aabc":
+        queue.add(name)
+    assert not queue.missed
+    queue.add("d")
+    assert queue.missed and queue.depth == 3
+
+
+async def test_who_brings_many_waits_for_room(queue: IntakeQueue, takes: Takes) -> None:
+    takes.go.clear()
+
+    async def bring() -> None:
+        for number in range(200):
+            await queue.put(f"{number}")
+
+    bringing = asyncio.create_task(bring())
+    await until(lambda: len(takes.begun) == AT_ONCE and len(queue._waiting) == queue_module.ROOM)
+    await asyncio.sleep(0.01)
+    assert queue.depth == AT_ONCE + queue_module.ROOM and not bringing.done()
+    takes.go.set()
+    await asyncio.wait_for(bringing, 10)
+    await until(lambda: not queue.depth)
+    assert len(takes.begun) == 200
+
+
+async def test_what_is_given_up_waits_again(takes: Takes) -> None:
+    takes.go.clear()
+    queue = IntakeQueue(takes)
+    queue.add("a")
+    for attempt in range(2):
+        running = asyncio.create_task(queue.run())
+        await until(lambda: len(takes.begun) == attempt + 1)  # noqa: B023
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert queue.depth == 1 and not queue._running
