@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.commands.texts import printable
@@ -43,8 +44,11 @@ class OutputClosed(Exception):
 
 
 def report(sentence: str) -> None:
-    """Tell the user on standard error."""
-    print(f"tusd-py cas: {printable(sentence)}", file=sys.stderr)
+    """Tell the user on standard error; where that takes nothing, there is nobody to be told."""
+    try:
+        print(f"tusd-py cas: {printable(sentence)}", file=sys.stderr, flush=True)
+    except OSError:
+        _lead_nowhere(sys.stderr)
 
 
 def explain(error: Exception) -> str:
@@ -97,6 +101,10 @@ def _status(run: Callable[[], None]) -> int:
 
 def forget_output() -> None:
     """What is left of the output, and what is still to come, goes nowhere."""
+    _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -7,6 +7,7 @@ takes no memory.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +23,12 @@ Column = tuple[str, int]
 
 
 def prepare_streams() -> None:
-    """What the terminal's encoding does not have is shown as an escape, and stops nothing."""
+    """What the terminal's encoding does not have is shown as an escape, and stops nothing. In the place of a stream that is
+    closed comes one that can't be written to: so whoever writes hears of it, and no file of ours gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY)
+            setattr(sys, name, os.fdopen(fd, "w" if number else "r", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):

@@ -112,6 +112,37 @@ def test_what_a_program_finds_wrong_with_the_settings(store: Store) -> None:
     assert store.capture.readouterr().err == "tusd-py cas: the settings make no sense\n"
 
 
+@pytest.mark.parametrize("closed", [{1}, {2}, {0, 1, 2}], ids=str)
+@pytest.mark.parametrize("arguments", [["stats"], ["cat", "report"], ["import"], ["cat", "no"]], ids=" ".join)
+def test_streams_that_are_closed(store: Store, tmp_path: Path, arguments: list[str], closed: set[int]) -> None:
+    """To write to them is an error like any other, and no file of the repository gets their numbers."""
+    store.add(b"x", "report")
+    told = tmp_path / "told"
+    told.touch()
+    redirected = " ".join(f"{number}>&-" for number in closed)
+    command = [sys.executable, "-m", "tusd_py", "cas", arguments[0], f"-upload-dir={store.upload_dir}", *arguments[1:]]
+    shell = ["sh", "-c", f'"$@" >{tmp_path}/output 2>{told} {redirected}', "sh", *command]
+    done = subprocess.run(shell, timeout=60, check=False)
+    missing = arguments == ["cat", "no"]
+    assert done.returncode == (1 in closed or missing), told.read_text()
+    if 2 in closed or not done.returncode:
+        assert told.read_text() == ""
+    elif not missing:
+        assert told.read_text() == "tusd-py cas: the output could not be written: Bad file descriptor\n"
+    assert store.run("verify", "--json").document["sound"]
+
+
+@pytest.mark.parametrize("arguments", [["cat", "no"], ["import", "missing", "file"]], ids=" ".join)
+def test_nobody_can_be_told(store: Store, tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    store.add(b"x", "report")
+    command = [sys.executable, "-m", "tusd_py", "cas", arguments[0], f"-upload-dir={store.upload_dir}", *arguments[1:]]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert (b"1 file stored" in done.stdout) is (arguments[0] == "import")
+
+
 def on_a_terminal(*command: str) -> tuple[int, bytes, str]:
     """Status, output and what standard error, a terminal, was told."""
     leader, follower = pty.openpty()
