@@ -25,11 +25,15 @@ _NO_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
 class Exists(Exception):
-    """There is something of that name, which is to be kept."""
+    """There is something at the path `parts`, which is to be kept."""
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        super().__init__(b"/".join(parts))
+        self.parts = parts
 
 
 class InTheWay(Exception):
-    """A directory is needed where a file is, or a file where a directory is."""
+    """A directory is needed where a file is, or a file where there is something else, such as a directory or a device."""
 
 
 class Destination:
@@ -51,9 +55,7 @@ class Destination:
 
         Raises `Exists`, `InTheWay`, `OSError`, and what `content` raises; then nothing is there that was not before.
         """
-        *directories, last = parts
-        self._enter(tuple(directories))
-        self._check(last, force)
+        self.check(parts, force=force)
         temporary = f".tusd-py-export-{os.urandom(8).hex()}".encode()
         fd = os.open(temporary, _CREATE, 0o666, dir_fd=self._directory)
         try:
@@ -64,7 +66,7 @@ class Destination:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            self._publish(temporary, last, force)
+            self._publish(temporary, parts, force)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=self._directory)
@@ -106,28 +108,30 @@ class Destination:
             if directory != self._root:
                 os.close(directory)
 
-    def _check(self, name: bytes, force: bool) -> None:
-        """Before any byte is read; whoever comes in between is found by the link."""
+    def check(self, parts: Sequence[bytes], *, force: bool) -> None:
+        """Before any byte is read; whoever comes in between is found by the link. Raises as `write` does."""
+        *directories, last = parts
+        self._enter(tuple(directories))
         try:
-            found = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+            mode = os.stat(last, dir_fd=self._directory, follow_symlinks=False).st_mode
         except FileNotFoundError:
             return
         if not force:
-            raise Exists
-        if stat.S_ISDIR(found.st_mode):
+            raise Exists(parts)
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise InTheWay
 
-    def _publish(self, temporary: bytes, name: bytes, force: bool) -> None:
-        here = self._directory
+    def _publish(self, temporary: bytes, parts: Sequence[bytes], force: bool) -> None:
+        here, name = self._directory, parts[-1]
         if not force:
             try:
                 os.link(temporary, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
             except FileExistsError:
-                raise Exists from None
+                raise Exists(parts) from None
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                self._check(name, force)
+                self.check(parts, force=force)
             else:
                 return
         try:

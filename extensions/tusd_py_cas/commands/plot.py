@@ -19,7 +19,9 @@ def check_plotting() -> None:
 
 
 def draw(path: str, bins: Sequence[tuple[int, int, int]]) -> None:
-    """Write a PNG to `path`, which is replaced. Raises `OSError`."""
+    """Write a PNG to `path`, where a file is replaced. Raises `Failed`, `OSError`."""
+    if os.path.lexists(path) and not (os.path.isfile(path) or os.path.islink(path)):
+        raise Failed(f"{path!r} is no file")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -42,8 +42,8 @@ class Export:
             try:
                 self._write(destination, version, [name], bar)
             except (Exists, InTheWay) as error:
-                path = os.path.join(directory, os.fsdecode(name))
-                raise Failed(f"{path!r} is a directory" if isinstance(error, InTheWay) else _exists(path)) from None
+                path = os.path.join(directory, os.fsdecode(error.parts[-1] if isinstance(error, Exists) else name))
+                raise Failed(f"{path!r} is no file" if isinstance(error, InTheWay) else _exists(path)) from None
         self._tell(version, os.path.join(directory, os.fsdecode(name)))
         self._end(directory)
 
@@ -78,19 +78,21 @@ class Export:
                 self._write(destination, version, [part.encode() for part in parts], bar)
             except InTheWay:
                 continue
-            except Exists:
-                raise Failed(_exists(path)) from None
+            except Exists as existing:
+                raise Failed(_exists(os.fsdecode(b"/".join(existing.parts)))) from None
             return path
         raise Failed(f"there is something else in the way of {path!r}")
 
     def _write(self, destination: Destination, version: Version, parts: Sequence[bytes], bar: Progress) -> None:
         manifest = version.manifest
+        *directories, name = parts
+        beside = [*directories, name + METADATA_SUFFIX.encode()]
+        if self._metadata:
+            destination.check(beside, force=self._force)
         content = _counted(Reader(self._repository, manifest).iter_bytes(0, manifest.size), bar)
         destination.write(parts, content, force=self._force, modified=version.created_at)
         if self._metadata:
-            *directories, name = parts
             text = json.dumps(version_document(version), indent=2) + "\n"
-            beside = [*directories, name + METADATA_SUFFIX.encode()]
             destination.write(beside, [text.encode()], force=self._force, modified=version.created_at)
 
     def _tell(self, version: Version, path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +93,16 @@ def test_a_directory_where_a_file_is_needed(tmp_path: Path) -> None:
         write(tmp_path, "a", b"new", force=True)
     with pytest.raises(Exists):
         write(tmp_path, "a", b"new")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "a")
+    before = os.lstat(tmp_path / "a")
+    with pytest.raises(InTheWay):
+        write(tmp_path, "a", b"new", force=True)
+    assert os.path.samestat(os.lstat(tmp_path / "a"), before)
+    assert everything(tmp_path) == {"a"}
 
 
 def test_nothing_is_left_of_what_fails_half_way(tmp_path: Path) -> None:

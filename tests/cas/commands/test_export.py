@@ -178,6 +178,27 @@ def test_metadata(store: Store, tmp_path: Path) -> None:
     assert document == store.run("versions", "report", "--json").lines[0]
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["one", "all"])
+def test_metadata_that_exist_keep_the_file_from_being_written(store: Store, tmp_path: Path, every: bool) -> None:
+    store.add(b"x", "report")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.metadata.json").write_bytes(b"old")
+    where = ["--all", str(tmp_path / "out")] if every else ["report", str(tmp_path / "out")]
+    ran = store.run("export", *where, "--metadata")
+    assert ran.status == 1 and "report.metadata.json' exists: expected --force" in ran.errors
+    assert tree(tmp_path / "out") == {"report.metadata.json": b"old"}
+    assert store.run("export", *where, "--metadata", "--force").status == 0
+    assert tree(tmp_path / "out")["report"] == b"x"
+
+
+def test_what_is_no_file_is_never_replaced(store: Store, tmp_path: Path) -> None:
+    store.add(b"x", "report")
+    os.mkfifo(tmp_path / "pipe")
+    ran = store.run("export", "report", str(tmp_path / "pipe"), "--force")
+    assert (ran.status, ran.errors) == (1, f"tusd-py cas: '{tmp_path}/pipe' is no file\n")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
