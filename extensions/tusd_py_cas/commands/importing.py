@@ -81,7 +81,9 @@ class _Plan:
         self._paths, self._prefix, self._name = paths, prefix, name
 
     def found(self, upload_dir: str) -> Iterator[Found]:
-        return files(self._paths, prefix=self._prefix, name=self._name) if self._paths else uploads(upload_dir)
+        if not self._paths:
+            return uploads(upload_dir)
+        return files(self._paths, prefix=self._prefix, name=self._name, repository=repository_path(upload_dir))
 
     def size(self, upload_dir: str) -> int:
         return sum(_size(one) for one in self.found(upload_dir) if isinstance(one, Source))

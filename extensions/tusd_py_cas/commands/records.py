@@ -77,27 +77,30 @@ def _stored_path(upload_dir: str, upload: Upload) -> str:
     return path
 
 
-def record_ids(upload_dir: str, prefix: str = "") -> Iterator[str]:
-    """Ids of all records, as they come. Links are not followed, and what begins with a dot is no upload's. Raises `OSError`."""
-    below = []
-    try:
-        entries = os.scandir(f"{upload_dir}/{prefix}")
-    except (FileNotFoundError, NotADirectoryError):
-        if prefix:  # it went away after it was listed
-            return
-        raise
-    with entries:
-        for entry in entries:
-            if entry.name.startswith("."):
+def record_ids(upload_dir: str) -> Iterator[str]:
+    """Ids of all records, as they come. Links are not followed, what begins with a dot is no upload's, and directories that
+    the user may not read, such as `lost+found`, have none of the server's. Raises `OSError`."""
+    waiting = [""]  # no recursion: a tree may be deeper than the interpreter's stack
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            entries = os.scandir(f"{upload_dir}/{prefix}")
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            if prefix:  # it went away after it was listed, or is nothing of ours
                 continue
-            if entry.name.endswith(".info"):
-                upload_id = prefix + entry.name.removesuffix(".info")
-                if is_valid_id(upload_id) and entry.is_file(follow_symlinks=False):
-                    yield upload_id
-            elif entry.is_dir(follow_symlinks=False):
-                below.append(entry.name)
-    for name in sorted(below):
-        yield from record_ids(upload_dir, f"{prefix}{name}/")
+            raise
+        below = []
+        with entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.name.endswith(".info"):
+                    upload_id = prefix + entry.name.removesuffix(".info")
+                    if is_valid_id(upload_id) and entry.is_file(follow_symlinks=False):
+                        yield upload_id
+                elif entry.is_dir(follow_symlinks=False):
+                    below.append(f"{prefix}{entry.name}/")
+        waiting += sorted(below, reverse=True)
 
 
 def is_committing(upload_dir: str, upload_id: str) -> bool:

@@ -48,9 +48,11 @@ class Skipped:
 Found = Source | Problem | Skipped
 
 
-def files(paths: Sequence[str], *, prefix: str, name: str | None) -> Iterator[Found]:
+def files(paths: Sequence[str], *, prefix: str, name: str | None, repository: str) -> Iterator[Found]:
     """The files at and below these paths, in the order of their names. An object is named `prefix` and the path below the
-    directory that was given, for a file its last part; or `name`, which goes with one file."""
+    directory that was given, for a file its last part; or `name`, which goes with one file. The directory `repository`, which
+    grows while this is being taken in, is left out. Raises `OSError` where that can't be looked at."""
+    own = os.stat(repository)
     for path in paths:
         try:
             status = os.lstat(path)
@@ -61,7 +63,7 @@ def files(paths: Sequence[str], *, prefix: str, name: str | None) -> Iterator[Fo
             if name is not None:
                 yield Problem(path, "it is a directory, and --object names a single file")
             else:
-                yield from _below(path, prefix)
+                yield from _below(path, prefix, own)
         elif stat.S_ISREG(status.st_mode):
             yield _file(path, name if name is not None else prefix + os.path.basename(path))
         else:
@@ -71,11 +73,14 @@ def files(paths: Sequence[str], *, prefix: str, name: str | None) -> Iterator[Fo
             yield Problem(path, f"it is {kind}")
 
 
-def _below(root: str, prefix: str) -> Iterator[Found]:
+def _below(root: str, prefix: str, without: os.stat_result) -> Iterator[Found]:
     waiting: list[tuple[str, str]] = [(root, prefix)]  # no recursion: a tree may be deeper than the interpreter's stack
     while waiting:
         path, name = waiting.pop()
         try:
+            if os.path.samestat(os.lstat(path), without):
+                yield Skipped(path)
+                continue
             with os.scandir(path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:

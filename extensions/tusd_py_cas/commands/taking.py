@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 import time
@@ -33,6 +34,9 @@ FAILURES_KEPT = 1000
 """Told one by one in JSON; the rest is counted."""
 
 ATTEMPTS = 5
+
+_AT_HAND = re.compile(r"'/proc/\d+/fd/\d+'")
+"""What ingest calls the file that it is handed."""
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -219,7 +223,7 @@ def _what_failed(source: Source, error: Exception) -> str:
     """The path is said anyway."""
     if isinstance(error, OSError) and error.filename == source.path and error.strerror:
         return error.strerror
-    return explain(error)
+    return _AT_HAND.sub("it", explain(error))
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -122,3 +123,20 @@ def find_upload_dir(upload_dir: str | None, config: str | None) -> Path:
 def store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Store:
     (tmp_path / "data").mkdir()
     return Store(tmp_path / "data", capsys)
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A file in directories that are deeper than Python's stack, and so than pytest's own removal of what tests have left."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True, timeout=60)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,26 @@ def test_finished_uploads(store: Store) -> None:
     for upload_id in ("plain", "in/a/directory", "elsewhere"):
         assert store.bytes_of("cat", upload_id) == (0, CONTENT, "")
     assert counts(store) == (0, 4, 0, 0)
+
+
+def test_directories_that_are_not_the_servers(store: Store) -> None:
+    """Such as the `lost+found` of a file system that is mounted there."""
+    put(store, "plain")
+    (store.upload_dir / "lost+found").mkdir(mode=0)
+    drop = [] if os.geteuid() else ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
+    command = [*drop, sys.executable, "-m", "tusd_py", "cas", "import", f"-upload-dir={store.upload_dir}", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["stored"] == 1
+
+
+def test_directories_without_end(store: Store, deep: Path) -> None:
+    put(store, "plain")
+    deep.rename(store.upload_dir / "deep")
+    try:
+        assert counts(store) == (1, 0, 0, 0)
+    finally:
+        (store.upload_dir / "deep").rename(deep)
 
 
 def test_what_a_version_has_of_its_upload(store: Store) -> None:
