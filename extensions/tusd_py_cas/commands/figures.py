@@ -77,6 +77,7 @@ def _document(repository: Repository, totals: Totals, bins: list[Bin]) -> dict[s
         "average_chunk_bytes": _average(totals),
         "unused_bytes": totals.unused,
         "damaged_chunks": totals.damaged,
+        "vanished_versions": totals.vanished,
         "chunk_sizes": [{"from": low, "below": high, "chunks": count} for low, high, count in bins],
     }
 
@@ -95,6 +96,7 @@ def _summary(repository: Repository, totals: Totals) -> str:
         ("stored", f"{show_size(totals.stored)} ({_saving(compressed, totals.unique)} by compression)"),
         ("chunks", f"{totals.chunks}, on average {show_size(_average(totals))}"),
         ("unused", f"{show_size(totals.unused)} (see tusd-py cas gc)"),
+        ("vanished", f"{counted(totals.vanished, 'version')} whose upload is gone"),
         ("damaged", counted(totals.damaged, "chunk") + (" (see tusd-py cas verify)" if totals.damaged else "")),
     ]
     return "\n".join(f"{name:<11} {value}" for name, value in rows)

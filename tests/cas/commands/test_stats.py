@@ -48,6 +48,7 @@ def test_json(store: Store) -> None:
         "average_chunk_bytes": round(document["unique_bytes"] / document["chunks"]),
         "unused_bytes": 0,
         "damaged_chunks": 0,
+        "vanished_versions": 0,
     }
 
 
@@ -89,6 +90,15 @@ def test_unused_and_damaged(store: Store) -> None:
     assert "damaged     1 chunk (see tusd-py cas verify)" in store.run("stats").output
 
 
+def test_versions_whose_upload_is_gone(store: Store) -> None:
+    store.add(b"x", upload="id")
+    repository = store.open()
+    repository.index.note_vanished(["id"], 1e9)
+    repository.close()
+    assert store.run("stats", "--json").document["vanished_versions"] == 1
+    assert "vanished    1 version whose upload is gone" in store.run("stats").output
+
+
 def test_a_terminal_without_unicode(store: Store) -> None:
     store.add(b"x")
     env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -109,6 +119,14 @@ def test_a_picture_that_can_t_be_written(store: Store, tmp_path: Path) -> None:
     store.add(b"x")
     ran = store.run("stats", f"--plot={tmp_path}/no/sizes.png")
     assert ran.status == 1 and "No such file or directory" in ran.errors
+
+
+def test_a_picture_in_the_place_of_what_is_no_file(store: Store, tmp_path: Path) -> None:
+    store.add(b"x")
+    os.mkfifo(tmp_path / "pipe")
+    ran = store.run("stats", f"--plot={tmp_path}/pipe")
+    assert (ran.status, ran.errors) == (1, f"tusd-py cas: '{tmp_path}/pipe' is no file\n")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_without_matplotlib(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
