@@ -1,7 +1,8 @@
 """The command: `tusd-py [flags]`, or `tusd-py SUBCOMMAND ...`. It turns arguments into settings and exit statuses; everything
 else happens elsewhere.
 
-Exit statuses: 0 after a stop that was asked for, 1 when the server cannot run, 2 when the command line cannot be understood.
+Exit statuses: 0 after a stop that was asked for, 1 when the server cannot run, 2 when the command line cannot be understood,
+130 when a subcommand is interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tusd_py.settings import Settings, SettingsError
 __all__ = ["main"]
 
 MISUSE = 2
+INTERRUPTED = 130
+"""What a shell makes of SIGINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,6 +45,8 @@ def _run_subcommand(name: str, arguments: list[str]) -> int:
             raise SettingsError(f"unknown command {name!r}: {known}; see -help")
     except SettingsError as error:
         _finish(f"tusd-py: {error}\n", MISUSE)
+    except KeyboardInterrupt:  # while it is being imported, as a rule
+        return INTERRUPTED
     return status
 
 
