@@ -6,6 +6,8 @@ import asyncio
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -252,6 +254,17 @@ async def test_only_records_are_listed(root: Path, store: TusdDirectory) -> None
         (root / name).touch()
     (root / "link").symlink_to(root / "a")
     assert sorted([upload_id async for upload_id in store.ids()]) == ["a/b/y", "x"]
+
+
+def test_directories_of_others_do_not_keep_records_from_being_listed(root: Path) -> None:
+    """Such as the `lost+found` of a file system that is mounted there, which is root's."""
+    root.mkdir()
+    (root / "x.info").write_bytes(b"{}")
+    (root / "lost+found").mkdir(mode=0)
+    drop = [] if os.geteuid() else ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
+    program = "import sys; from tusd_py.infostore.listing import RecordLister; print(RecordLister(sys.argv[1]).next_batch())"
+    done = subprocess.run([*drop, sys.executable, "-c", program, str(root)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("['x']\n", "")
 
 
 async def test_more_records_than_a_batch_are_listed(root: Path, store: TusdDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

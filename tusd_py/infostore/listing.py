@@ -32,12 +32,13 @@ class RecordLister:
 
 
 def _walk(directory: str, prefix: str) -> Iterator[str]:
-    """Ids of the records in `directory` and below it. Links are not followed; what is named by a dot is not an upload's."""
+    """Ids of the records in `directory` and below it. Links are not followed; what is named by a dot is not an upload's, and a
+    directory that we may not read, such as `lost+found`, has none of ours."""
     below: list[str] = []
     try:
         entries = os.scandir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        if prefix:  # it went away after it was listed
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        if prefix:  # where it is gone, it went away after it was listed
             return
         raise
     with entries:
