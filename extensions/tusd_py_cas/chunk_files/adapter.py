@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from threading import Lock
 
 from blake3 import blake3
@@ -144,22 +145,24 @@ class ChunkFiles:
         """The file, in any form, that holds the bytes of this name, whatever the index says of it."""
         for codec in Codec:
             try:
-                found = os.stat(self._layout.chunk(name, codec), follow_symlinks=False)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+                with contextlib.suppress(ChunkDamaged), opened(self._layout.chunk(name, codec), name) as fd:
+                    return self._described(name, codec, fd)
             except OSError as error:
                 raise reading_failed(error, f"looking for the chunk {name.hex()}") from error
-            with contextlib.suppress(ChunkDamaged, BadFrame):
-                if found.st_size <= _LARGEST:
-                    return self._described(name, codec, found.st_size)
         return None
 
-    def _described(self, name: bytes, codec: Codec, stored_size: int) -> StoredChunk:
-        """As the index should have it. Raises `ChunkDamaged`, `BadFrame`."""
+    def _described(self, name: bytes, codec: Codec, fd: int) -> StoredChunk:
+        """What the index should say of the file, whose bytes have this name. Raises `ChunkDamaged` where they have not."""
+        stored_size = os.fstat(fd).st_size
+        if stored_size > _LARGEST:
+            raise ChunkDamaged(name, f"its file has {stored_size} bytes, more than a chunk")
         chunk = StoredChunk(name, stored_size, stored_size, codec)
-        stored = self.read_stored(chunk)
+        stored = read_exactly(fd, chunk)
         if codec is Codec.ZSTD:
-            chunk = StoredChunk(name, content_size(stored, at_most=_LARGEST), stored_size, codec)
+            try:
+                chunk = replace(chunk, size=content_size(stored, at_most=_LARGEST))
+            except BadFrame as error:
+                raise ChunkDamaged(name, str(error)) from error
         self.verify_stored(chunk, stored)
         return chunk
 
@@ -203,12 +206,12 @@ class ChunkFiles:
         return True
 
     def _identity_of_damaged(self, chunk: StoredChunk) -> tuple[int, int] | None:
-        """Of what is in the place of its file now, unless that is sound."""
+        """Of what is in the place of its file now, unless that is sound, be it of another size than the index knows."""
         found = identity(os.stat(self._layout.chunk(chunk.name, chunk.codec), follow_symlinks=False))
         try:
             with opened(self._layout.chunk(chunk.name, chunk.codec), chunk.name) as fd:
                 found = identity(os.fstat(fd))
-                self.verify_stored(chunk, read_exactly(fd, chunk))
+                self._described(chunk.name, chunk.codec, fd)
         except ChunkDamaged:
             return found
         return None

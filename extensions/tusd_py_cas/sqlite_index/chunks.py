@@ -39,21 +39,23 @@ def add_chunks(
 ) -> list[StoredChunk]:
     """The chunks that do not exist."""
     live = find_chunks(connection, [chunk.name for chunk in chunks])
-    missing, added = [], []
+    missing, added = [], list[tuple[object, ...]]()
     for chunk in chunks:
-        if (known := live.get(chunk.name)) is not None:
-            if known.size != chunk.size:
-                raise IndexDamaged(f"chunk {chunk.name.hex()} has {known.size} bytes in the index, and {chunk.size} in fact")
-        elif exists(chunk):
-            row = (chunk.name, chunk.size, chunk.stored_size, chunk.codec.value, State.LIVE.value)
-            added.append((*row, now, seal_chunk(*row)))
-        else:
+        known = live.get(chunk.name)
+        if known is not None and known.size != chunk.size:
+            raise IndexDamaged(f"chunk {chunk.name.hex()} has {known.size} bytes in the index, and {chunk.size} in fact")
+        if known is not None and (known == chunk or exists(known)):
+            continue
+        if not exists(chunk):
             missing.append(chunk)
+            continue
+        row = (chunk.name, chunk.size, chunk.stored_size, chunk.codec.value, State.LIVE.value)
+        added.append((*row, now, seal_chunk(*row)))
+        live[chunk.name] = chunk
     connection.executemany(
-        f"""INSERT INTO chunks (name, size, stored_size, codec, state, changed_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_size = excluded.stored_size, codec = excluded.codec,
-                state = excluded.state, changed_at = excluded.changed_at, seal = excluded.seal
-            WHERE state <> {State.LIVE:d} OR NOT {_SOUND}""",
+        """INSERT INTO chunks (name, size, stored_size, codec, state, changed_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?)
+           ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_size = excluded.stored_size, codec = excluded.codec,
+               state = excluded.state, changed_at = excluded.changed_at, seal = excluded.seal""",
         added,
     )
     return missing

@@ -109,6 +109,18 @@ def test_sound_files_are_found_in_any_form(files: ChunkFiles, tmp_path: Path) ->
     assert files.find_sound(chunk.name) is None
 
 
+def test_a_sound_file_of_another_size_than_was_known_is_not_set_aside(files: ChunkFiles) -> None:
+    """Somebody with another compressor has stored it again; it may be the only one there is."""
+    known = store(files, text(50_000))
+    better = bytes(Compressor(19).encode(text(50_000))[1])
+    assert len(better) < known.stored_size
+    files.write(known.name, Codec.ZSTD, better)
+    with pytest.raises(ChunkDamaged, match="not"):
+        files.read(known)
+    assert not files.quarantine(known)
+    assert files.find_sound(known.name) == replace(known, stored_size=len(better))
+
+
 def test_what_is_too_large_for_a_chunk_is_not_looked_at(files: ChunkFiles, tmp_path: Path) -> None:
     """Nor decompressed: memory is bounded by what a chunk may have."""
     data = bytes((16 << 20) + 1)

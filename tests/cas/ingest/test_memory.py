@@ -52,9 +52,7 @@ async def take(tmp_path: Path, segments: list[Segment], average: int = MIB, leve
             taken = await process.take(segments)
             assert taken.bytes_in == sum(segment.size for segment in segments)
         assert process.pid is not None
-        p = peak(process.pid)
-        print("PEAK", p)
-        return p
+        return peak(process.pid)
     finally:
         await process.close()
 

@@ -9,6 +9,7 @@ from concurrent.futures import TimeoutError as NotYet
 from threading import Event, Semaphore
 
 import pytest
+from blake3 import blake3
 from tusd_py_cas.chunk_files import ChunkFiles
 from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.cutting import Cut
@@ -16,6 +17,7 @@ from tusd_py_cas.ingest.storing import ATTEMPTS, Storing
 from tusd_py_cas.model import Codec
 from tusd_py_cas.repository import Repository
 
+from tests.cas.files.contents import text
 from tusd_py.ports.failures import StorageFailure
 
 DATA = memoryview(random.Random(1).randbytes(3000))
@@ -128,3 +130,23 @@ def test_a_collector_that_is_always_faster(storing: Storing, files: Files) -> No
     with pytest.raises(StorageFailure, match="give collection more grace"):
         storing.store(DATA, CUTS)
     assert storing.store(DATA, CUTS).new == 1
+
+
+def test_somebody_else_compresses_in_another_way(repository: Repository, files: Files, pool: ThreadPoolExecutor) -> None:
+    """As a server and `import` may, at the same moment: what is in the directory is what the index says."""
+    window = memoryview(text(100_000))
+    cut = [Cut(0, len(window))]
+    first, second = (Storing(repository, Committer(repository), level, Semaphore(1), 1) for level in (3, 19))
+    files.may_write.clear()
+    late = pool.submit(second.store, window, cut)
+    assert files.writing.wait(20)
+    other = Repository.open(repository.path, durable=False)
+    Storing(other, Committer(other), 3, Semaphore(1), 1).store(window, cut)
+    before = repository.index.find_chunks([name := blake3(window).digest()])[name]
+    files.may_write.set()
+    assert late.result(20).new == 1
+    now = repository.index.find_chunks([name])[name]
+    assert now.stored_size < before.stored_size
+    assert repository.chunks.read(now) == bytes(window)
+    assert first.store(window, cut).new == 0
+    other.close()

@@ -33,13 +33,26 @@ class ChunkSuite:
     def test_nothing_is_added_of_nothing(self, index: Index) -> None:
         assert list(index.add_chunks([], yes)) == []
 
-    def test_a_live_chunk_stays_as_it_is_and_its_file_is_not_looked_for(self, index: Index) -> None:
-        store(index, chunks(1))
+    def test_a_live_chunk_stays_as_it_is(self, index: Index) -> None:
+        store(index, chunks(1, 3))
         asked: list[StoredChunk] = []
-        again = [chunk(1, Codec.ZSTD), chunk(2, Codec.ZSTD)]
+        again = [chunk(1, Codec.ZSTD), chunk(2, Codec.ZSTD), chunk(3)]
         assert list(index.add_chunks(again, lambda each: asked.append(each) or True)) == []  # type: ignore[func-returns-value]
-        assert asked == [chunk(2, Codec.ZSTD)]
-        assert set(index.find_chunks([chunk(1).name, chunk(2).name]).values()) == {chunk(1), chunk(2, Codec.ZSTD)}
+        assert asked == [chunk(1), chunk(2, Codec.ZSTD)], "nobody looks for a file that it has in the same form"
+        assert set(index.find_chunks([chunk(n).name for n in (1, 2, 3)]).values()) == {chunk(1), chunk(2, Codec.ZSTD), chunk(3)}
+
+    def test_a_live_chunk_whose_file_was_replaced_is_stored_as_the_new_one_is(self, index: Index) -> None:
+        """By who compresses in another way, and did not know of it yet."""
+        files = Files()
+        store(index, [chunk(1), chunk(2), chunk(3)])
+        files.write([chunk(1), chunk(1, Codec.ZSTD), chunk(2, Codec.ZSTD)])
+        again = [chunk(n, Codec.ZSTD) for n in (1, 2, 3)]
+        assert list(index.add_chunks(again, files.exists)) == [chunk(3, Codec.ZSTD)], "its row is as wrong as before"
+        assert set(index.find_chunks([each.name for each in again]).values()) == {chunk(1), chunk(2, Codec.ZSTD), chunk(3)}
+        smaller = StoredChunk(chunk(2).name, chunk(2).size, 7, Codec.ZSTD)
+        assert list(index.add_chunks([smaller], lambda each: each == smaller)) == []
+        assert index.find_chunks([chunk(2).name]) == {chunk(2).name: smaller}
+        assert list(index.check()) == []
 
     def test_what_does_not_exist_is_told_and_not_added(self, index: Index) -> None:
         files = Files()
