@@ -29,14 +29,19 @@ Examined = tuple[Outcome, str]
 
 
 def examine(repository: Repository, chunk: StoredChunk, state: State) -> Examined:
-    """Read and judge one chunk, and see to what follows from it. In a thread of the pool."""
+    """Read and judge one chunk, and see to what follows from it. In a thread of the pool. Raises `IndexDamaged`."""
     try:
-        repository.chunks.read(chunk, from_disk=True)
-        what = ""
-    except ChunkDamaged as damage:
-        what = damage.what
+        return _judge(repository, chunk, state)
     except StorageFailure as error:
         return Outcome.UNREADABLE, str(error)
+
+
+def _judge(repository: Repository, chunk: StoredChunk, state: State) -> Examined:
+    what = ""
+    try:
+        repository.chunks.read(chunk, from_disk=True)
+    except ChunkDamaged as damage:
+        what = damage.what
     if state is State.LIVE:
         return _after_damage(repository, chunk, what) if what else (Outcome.SOUND, "")
     if repository.heal(chunk.name):

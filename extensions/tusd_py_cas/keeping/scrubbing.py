@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.chunk_files import Found
 from tusd_py_cas.keeping.examining import Examined, Outcome, examine
 from tusd_py_cas.keeping.pace import STEP, Pace
@@ -224,16 +225,24 @@ class _Run:
                 row = next(rows, None)
             for file in files.values():
                 self._go_on()
-                if self.index_errors and file.name not in known and self._has_made_good(file):
-                    self.healed += 1
+                if self.index_errors and file.name not in known and self._has_row(file.name):
+                    self._make_good(file)
                 else:
                     self.orphans += 1
 
-    def _has_made_good(self, file: Found) -> bool:
-        """Whether its row was damaged, and says now what the file is."""
-        forms = [(file.name, codec) for codec in Codec]
-        if len(self.repository.index.without_row(forms, None)) == len(forms):
-            return False
+    def _has_row(self, name: bytes) -> bool:
+        """Whether there is one at all, sound or not."""
+        forms = [(name, codec) for codec in Codec]
+        return len(self.repository.index.without_row(forms, None)) < len(forms)
+
+    def _make_good(self, file: Found) -> None:
+        """Let the row, which is damaged, say again what the file is."""
         if not self.pace.wait(file.size, self.stop):
             raise _Stopped
-        return self.repository.heal(file.name)
+        try:
+            if self.repository.heal(file.name):
+                self.healed += 1
+            else:
+                self.orphans += 1
+        except StorageFailure as error:
+            self.unreadable.append(Finding(file.name, str(error)))

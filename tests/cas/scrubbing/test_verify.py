@@ -7,10 +7,12 @@ import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tusd_py_cas.chunk_files import ChunkFiles
+from tusd_py_cas.codec import Compressor
 from tusd_py_cas.keeping.scrubbing import Finding, Verified, verify
 from tusd_py_cas.model import ChunkDamaged, Codec, State, StoredChunk
 from tusd_py_cas.reading import Reader, read_chunk
@@ -263,6 +265,51 @@ def test_what_can_not_be_read_is_told_but_not_set_aside(
     assert not found.sound
     assert [version.upload_id for version in found.affected] == ["upload"]
     assert set(states(repository).values()) == {State.LIVE}
+
+
+def test_what_had_been_set_aside_and_can_not_be_read_now_does_not_end_it(
+    repository: Repository, chunks: list[StoredChunk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_sound = ChunkFiles.find_sound
+
+    def fail_one(self: ChunkFiles, name: bytes) -> StoredChunk | None:
+        if name == chunks[1].name:
+            raise StorageFailure("reading a chunk: Input/output error")
+        return find_sound(self, name)
+
+    monkeypatch.setattr(ChunkFiles, "find_sound", fail_one)
+    repository.index.mark_damaged([chunks[1].name, chunks[2].name])
+    found = verify(repository)
+    assert found.unreadable == (Finding(chunks[1].name, "reading a chunk: Input/output error"),)
+    assert (found.damaged, found.healed, found.checked, found.complete) == ((), 1, len(chunks), True)
+
+
+def test_a_bad_row_whose_file_can_not_be_read_does_not_end_it(
+    repository: Repository, chunks: list[StoredChunk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ChunkFiles, name: bytes) -> StoredChunk | None:
+        raise StorageFailure("reading a chunk: Input/output error")
+
+    monkeypatch.setattr(ChunkFiles, "find_sound", fail)
+    edit(tmp_path, f"UPDATE chunks SET stored_size = stored_size + 1 WHERE stored_size = {chunks[1].stored_size}")
+    found = verify(repository)
+    assert found.unreadable == (Finding(chunks[1].name, "reading a chunk: Input/output error"),)
+    assert (found.healed, found.orphans, found.complete) == (0, 0, True)
+    assert [version.upload_id for version in found.affected] == ["upload"]
+
+
+def test_a_sound_file_of_another_size_than_the_row_says_is_no_damage(
+    repository: Repository, chunks: list[StoredChunk], tmp_path: Path
+) -> None:
+    """Somebody who compresses in another way has died before the index heard of it."""
+    better = bytes(Compressor(19).encode(text(70_000, 2))[1])
+    assert len(better) < chunks[1].stored_size
+    repository.chunks.write(chunks[1].name, Codec.ZSTD, better)
+    found = verify(repository)
+    assert (found.healed, found.sound) == (1, True)
+    assert read_chunk(repository, replace(chunks[1], stored_size=len(better))) == text(70_000, 2)
+    assert verify(repository).sound
+    assert list((tmp_path / "quarantine").iterdir()) == []
 
 
 def edit(root: Path, statement: str) -> None:
