@@ -43,6 +43,7 @@ class Patient:
     announced = False  # whether OPTIONS was answered by a tus server
     missing: set[str] = field(default_factory=set)  # what other examinations would need: "PATCH", "offsets"
     limit: int | None = None  # of a body, in bytes, once it is known
+    _contexts: dict[tuple[str, ...], ssl.SSLContext] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.base = _checked(self.options.url)
@@ -52,13 +53,16 @@ class Patient:
         return self.base.geturl()
 
     def context(self, *protocols: str) -> ssl.SSLContext | None:
+        """For connections that are to speak one of `protocols`. Made once: it reads all certificates that the system trusts."""
         if self.base.scheme != "https":
             return None
-        context = ssl.create_default_context()
-        if self.options.insecure:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(list(protocols))
-        return context
+        if protocols not in self._contexts:
+            context = ssl.create_default_context()
+            if self.options.insecure:
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols(list(protocols))
+            self._contexts[protocols] = context
+        return self._contexts[protocols]
 
     # What was found
 
