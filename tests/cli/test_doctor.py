@@ -15,7 +15,7 @@ from tests.conftest import StartServer
 from tests.interop.proxy import Certificate, free_ports, running_nginx
 from tests.support.server import ServerProcess
 from tusd_py.cli.doctor import main
-from tusd_py.doctor import Level, Options, Report, Unreachable, examine
+from tusd_py.doctor import Level, Options, Report, Unreachable, bodies, examine
 
 MIB = 1024 * 1024
 
@@ -35,6 +35,16 @@ def look(url: str, **options: object) -> Report:
     """An examination that does not take its time."""
     given = {"insecure": True, "pause": 0.2, "rate": 16 * MIB, "timeout": 5.0, **options}
     return examine(Options(url=url, **given), lambda subject: None)  # type: ignore[arg-type]
+
+
+IN_VAIN = 2.0
+"""Seconds instead of five that an examination waits for what is not going to come."""
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent is not going to show: nobody waits long for it."""
+    monkeypatch.setattr(bodies, "_PATIENCE", 0.3)
 
 
 def problems(report: Report) -> dict[str, str]:
@@ -179,11 +189,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_set_up_wrongly_is_named(tmp_path: Path, server: ServerProcess, certificate: Certificate, name: str) -> None:
+def test_what_is_set_up_wrongly_is_named(
+    request: pytest.FixtureRequest, tmp_path: Path, server: ServerProcess, certificate: Certificate, name: str
+) -> None:
     changes, subject, sentence, remedy = WRONG[name]
+    if name == "buffering":
+        request.getfixturevalue("brief")
+    waits = {"timeout": IN_VAIN} if name in ("buffering", "held events") else {}
     around = "proxy_cache_path {home}/cache keys_zone=small:1m;\n"
     with running_nginx(tmp_path / "nginx", f"127.0.0.1:{server.port}", certificate, changes, around) as nginx:
-        report = look(nginx.url)
+        report = look(nginx.url, **waits)
         assert report.status == 1
         assert sentence in problems(report).get(subject, "nothing"), report.findings
         (found,) = (one for one in report.findings if one.subject == subject and one.level is Level.PROBLEM)
@@ -199,10 +214,11 @@ def test_a_client_that_pauses(tmp_path: Path, server: ServerProcess, certificate
     assert set(found) == {"timeouts"}
 
 
+@pytest.mark.usefixtures("brief")
 def test_buffering_shows_over_http2_too(tmp_path: Path, server: ServerProcess, certificate: Certificate) -> None:
     changes = {"proxy_request_buffering off;": ""}
     with running_nginx(tmp_path / "nginx", f"127.0.0.1:{server.port}", certificate, changes) as nginx:
-        assert set(problems(look(nginx.url, http2=True))) == {"buffering", "http2 buffering"}
+        assert set(problems(look(nginx.url, http2=True, timeout=IN_VAIN))) == {"buffering", "http2 buffering"}
 
 
 # What can't be examined
