@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import uvicorn
+import uvicorn.server
 
 from tusd_py.transport import http_protocol
 
 AGES = 30.0
+
+
+class _Impatient(ModuleType):
+    """asyncio for uvicorn's server, which looks only ten times a second whether it is to end and whether all are gone."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(delay: float) -> None:
+        await asyncio.sleep(delay / 10)
+
+
+uvicorn.server.asyncio = _Impatient("asyncio")
 
 
 def until(condition: Callable[[], Any]) -> None:
