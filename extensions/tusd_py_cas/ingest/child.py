@@ -50,19 +50,22 @@ class Child:
     @classmethod
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
         """Raises `StorageFailure`, and what the process says in the place of being ready: `RepositoryError`."""
-        talk, their_talk = socket.socketpair()
-        errors, their_errors = socket.socketpair()
         try:
-            # In a thread: starting a process takes milliseconds, and on uvloop asyncio's own way copies the whole server.
-            popen = await asyncio.to_thread(_popen, command, environment, their_talk, their_errors)
+            ours, theirs = _two_pairs()
         except OSError as error:
-            talk.close()
-            errors.close()
-            raise StorageFailure(f"the ingest process can't be started: {error.strerror}") from error
-        finally:
-            their_talk.close()
-            their_errors.close()
-        child = cls(popen, await _open(talk), await _open(errors))
+            raise _not_started(error) from error
+        # In a thread: starting a process takes milliseconds, and on uvloop asyncio's own way copies the whole server.
+        starting = asyncio.create_task(asyncio.to_thread(_popen, command, environment, *theirs))
+        try:
+            popen = await asyncio.shield(starting)
+            child = cls(popen, *await _open(*ours))
+        except BaseException as error:
+            for each in ours:
+                each.close()
+            await _abandon(starting)
+            if isinstance(error, OSError):
+                raise _not_started(error) from error
+            raise
         try:
             await child._wait_until_ready()
         except BaseException:
@@ -167,14 +170,47 @@ class Child:
             self._writers[0].write(json.dumps(message).encode() + b"\n")
 
 
+def _two_pairs() -> tuple[tuple[socket.socket, socket.socket], tuple[socket.socket, socket.socket]]:
+    """Connected sockets: the ends of one side, and those of the other, for talk and for errors."""
+    talk = socket.socketpair()
+    try:
+        errors = socket.socketpair()
+    except OSError:
+        for each in talk:
+            each.close()
+        raise
+    return (talk[0], errors[0]), (talk[1], errors[1])
+
+
+def _not_started(error: OSError) -> StorageFailure:
+    return StorageFailure(f"the ingest process can't be started: {error.strerror}")
+
+
 def _popen(
     command: Sequence[str], environment: Mapping[str, str], talk: socket.socket, errors: socket.socket
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=talk.fileno(), stdout=talk.fileno(), stderr=errors.fileno(), env=environment)
+    """Closes the sockets, which nobody else may do: this goes on when whoever wanted the process does not any more, and by
+    then their numbers would be those of other files."""
+    with talk, errors:
+        return subprocess.Popen(command, stdin=talk.fileno(), stdout=talk.fileno(), stderr=errors.fileno(), env=environment)
 
 
-async def _open(ours: socket.socket) -> _Stream:
-    return await asyncio.open_unix_connection(sock=ours, limit=LINE)
+async def _abandon(starting: asyncio.Task[subprocess.Popen[bytes]]) -> None:
+    """The process that is being started, or was, is not wanted. It would end by itself: nobody is at the other end."""
+    await asyncio.wait([starting])
+    if not starting.cancelled() and starting.exception() is None:
+        popen = starting.result()
+        popen.kill()
+        await asyncio.to_thread(popen.wait)
+
+
+async def _open(talk: socket.socket, errors: socket.socket) -> tuple[_Stream, _Stream]:
+    first = await asyncio.open_unix_connection(sock=talk, limit=LINE)
+    try:
+        return first, await asyncio.open_unix_connection(sock=errors, limit=LINE)
+    except BaseException:
+        first[1].close()
+        raise
 
 
 def _content(message: Message) -> Message:

@@ -15,6 +15,7 @@ from threading import Thread
 from blake3 import blake3
 
 from tusd_py_cas.ingest.source import Source, SourceReader
+from tusd_py_cas.ingest.threads import start_thread
 from tusd_py_cas.ingest.windows import Window
 
 __all__ = ["BothHashes", "Digests"]
@@ -42,7 +43,8 @@ class BothHashes:
 
 
 class Digests:
-    """`add` windows, then `finish`; `close` in any case. `processor` is held while hashing."""
+    """`begin`, `add` windows, then `finish`; or `add_now`, then `finish`. `close` in any case. `processor` is held while
+    hashing."""
 
     def __init__(self, source: Source, processor: AbstractContextManager[object]) -> None:
         self._source, self._processor = source, processor
@@ -52,11 +54,15 @@ class Digests:
         self._thread: Thread | None = None
         self._error: BaseException | None = None
 
-    def add(self, window: Window) -> None:
-        """Hash a window behind all earlier ones in a thread of its own, and release it. Does not wait."""
+    def begin(self) -> None:
+        """Start the thread, unless it runs. Raises `StorageFailure`."""
         if self._thread is None:
-            self._thread = Thread(target=self._work, name="digests", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name="digests", daemon=True)
+            start_thread(thread)
+            self._thread = thread
+
+    def add(self, window: Window) -> None:
+        """Have a window hashed behind all earlier ones by the thread, which releases it. Does not wait."""
         self._windows.put(window)
 
     def add_now(self, window: Window) -> None:

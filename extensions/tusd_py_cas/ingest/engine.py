@@ -14,7 +14,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
 from tusd_py_cas.ingest.source import Source
 from tusd_py_cas.ingest.storing import ATTEMPTS, Storing
 from tusd_py_cas.ingest.taking import Cancelled, IsCancelled, Shared, Taking, never
+from tusd_py_cas.ingest.threads import started_pool
 from tusd_py_cas.ingest.windows import Buffers
 from tusd_py_cas.model import ChunksMissing, Manifest
 from tusd_py_cas.reading import Reader
@@ -46,12 +46,13 @@ class Engine:
     """
 
     def __init__(self, repository: Repository, *, level: int = DEFAULT_LEVEL, threads: int | None = None) -> None:
-        """`level` is zstd's, 1 to 19; `threads` without a number is one per processor that this process may use."""
+        """`level` is zstd's, 1 to 19; `threads` without a number is one per processor that this process may use. Raises
+        `StorageFailure` where no threads can be started."""
         threads = threads or len(os.sched_getaffinity(0))
         self._repository = repository
         self._processor = Semaphore(threads)
         buffers = Buffers(repository.parameters.max_size)
-        self._pool = ThreadPoolExecutor(buffers.count, thread_name_prefix="storing")
+        self._pool = started_pool(buffers.count, "storing")
         committer = Committer(repository)
         storing = Storing(repository, committer, level, self._processor, threads)
         self._shared = Shared(repository, buffers, storing, committer, self._pool, self._processor)

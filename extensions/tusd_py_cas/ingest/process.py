@@ -16,7 +16,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Event, Lock
 
@@ -24,6 +23,7 @@ from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.ingest.engine import Cancelled, Engine
 from tusd_py_cas.ingest.messages import Message, error_to_json, ingested_to_json, segments_from_json
 from tusd_py_cas.ingest.priority import ignore_signals, yield_to_others
+from tusd_py_cas.ingest.threads import started_pool
 from tusd_py_cas.keeping.collecting import collect
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.repository import Repository
@@ -40,7 +40,7 @@ class Desk:
 
     def __init__(self, repository: Repository, engine: Engine, jobs: int, send: Send) -> None:
         self._repository, self._engine, self._send = repository, engine, send
-        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="job")
+        self._pool = started_pool(jobs, "jobs")
         self._lock = Lock()
         self._cancelled: dict[int, Event] = {}  # by number, of what is under way
 

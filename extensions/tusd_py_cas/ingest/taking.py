@@ -62,6 +62,7 @@ class Taking:
         self._reader = SourceReader(source)
         self._digests = Digests(source, shared.processor)
         self._prediction: Prediction | None = None
+        self._is_small = source.size <= SMALL
         self._is_known = False  # so far; then there are no digests and no leaves of it yet
         self._storing: deque[tuple[Future[Stored], bool]] = deque()  # windows in order, and whether leaves need them
         self._chunks: list[ChunkRef] = []  # stored, and in no leaf yet
@@ -101,6 +102,8 @@ class Taking:
             if self._is_known and not self._prediction_holds:
                 self._is_known = False
                 self._take_over(position)
+            if not self._is_known and not self._is_small:
+                self._digests.begin()
         except BaseException:
             window.release()
             raise
@@ -160,10 +163,9 @@ class Taking:
 
     def _hand_out(self, window: Window) -> None:
         """To whoever has to do something with it; all of them release it."""
-        is_small = self._source.size <= SMALL
         if not self._is_known:
-            (self._digests.add_now if is_small else self._digests.add)(window)
-        submit = _at_once if is_small else self._shared.pool.submit
+            (self._digests.add_now if self._is_small else self._digests.add)(window)
+        submit = _at_once if self._is_small else self._shared.pool.submit
         self._storing.append((submit(self._store, window), not self._is_known))
 
     def _store(self, window: Window) -> Stored:

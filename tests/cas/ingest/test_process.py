@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tusd_py_cas.ingest import child
 from tusd_py_cas.ingest.client import IngestProcess
 from tusd_py_cas.ingest.jobs import Segment
 from tusd_py_cas.model import ChunkDamaged, RepositoryError
@@ -296,3 +300,54 @@ def test_what_it_says(repository: Repository) -> None:
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_nobody_wants_it_any_more_while_it_is_started(
+    late: bool, start: Start, content: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its input and output are its own all the same, and it is gone when that is known."""
+    popen = child._popen
+    started: list[subprocess.Popen[bytes]] = []
+    reached, may_go_on = threading.Event(), threading.Event()
+
+    def slow(command: Any, environment: Any, talk: Any, errors: Any) -> subprocess.Popen[bytes]:
+        if not late:
+            reached.set()
+            assert may_go_on.wait(60)
+        assert min(talk.fileno(), errors.fileno()) > 2
+        started.append(popen(command, environment, talk, errors))
+        return started[-1]
+
+    async def never(*sockets: Any) -> Any:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(child, "_popen", slow)
+    if late:
+        monkeypatch.setattr(child, "_open", never)
+    starting = asyncio.create_task(child.Child.start([sys.executable, "-c", "input()"], {}))
+    await asyncio.to_thread(reached.wait, 60)
+    starting.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert started[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+async def test_too_many_open_files(allowed: int, start: Start, content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [socket.socketpair() for _ in range(allowed)]
+
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        if not pairs:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pairs.pop()
+
+    process = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(child.socket, "socketpair", socketpair)
+        with pytest.raises(StorageFailure, match="can't be started: Too many open files"):
+            await process.take(segments_of(content))
+    assert (await process.take(segments_of(content))).bytes_in == len(DATA)
