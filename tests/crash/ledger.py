@@ -205,9 +205,8 @@ class Audit:
         taken_over = self.taken_over and offset == upload.length
         data = stored_bytes(self.client, self.directory, upload, taken_over=taken_over)[:offset]
         demand(len(data) == offset, f"only {len(data)} of {offset} bytes are on disk", upload)
-        demand(
-            data == upload.source[:offset], f"the bytes on disk differ from {first_difference(data, upload.source)} on", upload
-        )
+        if data != upload.source[:offset]:
+            demand(False, f"the bytes on disk differ from {first_difference(data, upload.source)} on", upload)
 
     def _check_final(self, upload: Upload, answer: Answer) -> None:
         if answer.offset is None:
