@@ -21,10 +21,14 @@ _PIECE = 1 << 20
 _BLOCK = 4096
 """Addresses, positions and lengths are multiples of it: no disk wants more."""
 
+_NOT_SO = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+"""What file systems answer that do not write past the cache, or not from or to there."""
+
 
 class _PerThread(threading.local):
     def __init__(self) -> None:
-        self.buffer = memoryview(mmap.mmap(-1, _PIECE))  # begins with a page
+        memory = mmap.mmap(-1, _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # begins with a page, and is not a fork's
+        self.buffer = memoryview(memory)
 
 
 _per_thread = _PerThread()
@@ -41,7 +45,7 @@ def write_past_cache(fd: int, data: bytes | memoryview) -> int:
         while done < len(view) and done % _BLOCK == 0 and (written := _write_piece(fd, view[done : done + _PIECE], done)):
             done += written
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in _NOT_SO:
             raise
     if done > len(view):
         os.ftruncate(fd, done := len(view))  # without what filled up the last block

@@ -72,7 +72,7 @@ class Buffers:
 
 
 def _new(size: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # of shared memory huge pages are rarely allowed
     with contextlib.suppress(OSError):  # a kernel without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)  # the first GB costs less by 0.1 s of page faults, and hashing is a little faster
     return memory

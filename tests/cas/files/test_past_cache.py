@@ -71,15 +71,16 @@ def test_no_space(tmp_path: Path) -> None:
         check(path, DATA)
 
 
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP])
 @pytest.mark.parametrize("pieces", [0, 1, 2])
-def test_a_file_system_that_does_not_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
+def test_a_file_system_that_does_not_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int, error: int) -> None:
     """Some refuse each write only when it comes."""
     taken = 0
 
     def refuse(fd: int, piece: memoryview, position: int) -> int:
         nonlocal taken
         if taken == pieces:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise OSError(error, os.strerror(error))
         taken += 1
         return write(fd, piece, position)
 
@@ -93,3 +94,15 @@ def test_writes_that_are_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(past_cache, "_write_piece", lambda fd, piece, at: count and os.pwrite(fd, piece[:count], at))
     monkeypatch.setattr(past_cache.fcntl, "fcntl", lambda *arguments: 0)
     check(tmp_path / "file", DATA[: 1 << 20])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child does nothing that threads could be in the way of
+def test_a_fork_has_memory_of_its_own(tmp_path: Path) -> None:
+    """Or both would write what either has put there."""
+    check(tmp_path / "file", DATA)
+    before = bytes(past_cache._per_thread.buffer)
+    if (child := os.fork()) == 0:
+        past_cache._per_thread.buffer[:4] = b"fork"
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert past_cache._per_thread.buffer == before
