@@ -12,8 +12,10 @@ def processes_of(leader: int) -> list[int]:
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                threads = sum(1 for _ in (entry / "task").iterdir())
             except OSError:  # it has ended meanwhile
                 continue
-            if int(fields[3]) == leader and fields[0] != "Z":
+            # Of a process that was killed the first thread is a zombie at once, while others have its files open still.
+            if int(fields[3]) == leader and (fields[0] != "Z" or threads > 1):
                 found.append(int(entry.name))
     return found

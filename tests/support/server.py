@@ -148,7 +148,7 @@ class ServerProcess:
 
     def kill(self) -> None:
         """SIGKILL to the server and all its children, as an out-of-memory killer or a power cut would do."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and (self.process.poll() is None or processes_of(self.pid)):
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
             until(lambda: not processes_of(self.pid), what="children that live on")
