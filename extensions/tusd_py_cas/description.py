@@ -17,7 +17,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from tusd_py_cas.layout import Layout, sync_directory, write_temporary
+from tusd_py.fs.directories import sync_directory
+from tusd_py_cas.layout import Layout, write_temporary
 from tusd_py_cas.model import Parameters, RepositoryError
 from tusd_py_cas.os_errors import reading_failed, writing_failed
 

@@ -17,6 +17,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from tusd_py.fs.directories import sync_directory
 from tusd_py_cas.model import NAME_SIZE, Codec
 from tusd_py_cas.past_cache import write_past_cache
 
@@ -27,7 +28,6 @@ __all__ = [
     "file_name",
     "make_directory",
     "parse_file_name",
-    "sync_directory",
     "write_all",
     "write_temporary",
 ]
@@ -40,8 +40,6 @@ _PAST_CACHE_FROM = 128 << 10
 _NAME = re.compile(r"([0-9a-f]{64})(\.zst)?")
 _SUFFIXES = {Codec.RAW: "", Codec.ZSTD: ".zst"}
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
-"""What file systems answer that can't sync a directory (some network and FUSE mounts). Nothing else is forgiven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +119,6 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         if written == 0:
             raise OSError(errno.EIO, "the file takes no more bytes")
         rest = rest[written:]
-
-
-def sync_directory(path: str) -> None:
-    """Make the names in a directory durable. Raises `OSError`."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY_SYNC:
-            raise
-    finally:
-        os.close(fd)
 
 
 def make_directory(path: str, *, durable: bool) -> None:

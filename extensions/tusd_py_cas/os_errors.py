@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-
-from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
+from tusd_py.fs.errors import translate
+from tusd_py.ports.failures import StorageFailure
 
 __all__ = ["reading_failed", "writing_failed"]
-
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NOT_ALLOWED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def writing_failed(error: OSError, doing: str) -> StorageFailure:
     """The failure to raise `from error`, which happened while `doing` something that changes the repository."""
-    if error.errno in _NO_SPACE:
-        kind: type[StorageFailure] = OutOfSpace
-    elif error.errno in _NOT_ALLOWED:
-        kind = ReadOnlyStorage
-    else:
-        kind = StorageFailure
-    return kind(f"{doing}: {error.strerror or error}")
+    return translate(error, doing)
 
 
 def reading_failed(error: OSError, doing: str) -> StorageFailure:

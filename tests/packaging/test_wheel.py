@@ -81,7 +81,7 @@ def test_every_package_of_the_core_is_published_or_forbidden_to_extensions() -> 
     contracts = {contract["name"]: contract for contract in PYPROJECT["tool"]["importlinter"]["contracts"]}
     forbidden = set(contracts["extensions use only the published seams"]["forbidden_modules"])
     modules = {f"tusd_py.{path.stem}" for path in (ROOT / "tusd_py").iterdir() if path.suffix == ".py" or path.is_dir()}
-    published = {"tusd_py.ports", "tusd_py.protocol", "tusd_py.testing"}
+    published = {"tusd_py.fs", "tusd_py.ports", "tusd_py.protocol", "tusd_py.testing"}
     assert modules - {"tusd_py.__init__", "tusd_py.__main__", "tusd_py.__pycache__"} == forbidden | published
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from tusd_py.fs.errors import translate
 from tusd_py.fs.paths import state_path
 from tusd_py.ports.failures import ReadOnlyStorage
 
-__all__ = ["make_parents", "prepare_directory", "prepare_root", "prepare_state"]
+__all__ = ["make_parents", "prepare_directory", "prepare_root", "prepare_state", "sync_directory"]
+
+_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What file systems say that can't sync a directory (some network and FUSE mounts). Nothing else is forgiven."""
 
 
 def prepare_root(root: str, mode: int) -> str:
@@ -34,6 +38,18 @@ def prepare_directory(directory: str, mode: int) -> str:
     except OSError as error:
         raise ReadOnlyStorage(f"cannot write to {directory!r}: {error.strerror}") from error
     return directory
+
+
+def sync_directory(directory: str) -> None:
+    """Make the names in a directory durable, as far as its file system can. Blocks. Raises `OSError`."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(fd)
 
 
 def _make(directory: str, mode: int) -> None:

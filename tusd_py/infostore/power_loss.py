@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import logging
 import os
 from collections.abc import Callable
 
+from tusd_py.fs.directories import sync_directory
 from tusd_py.fs.errors import translate
 from tusd_py.fs.temporary import TemporaryFile, write_all
 from tusd_py.infostore.listing import RecordLister
@@ -136,18 +136,7 @@ class Watch:
             temporary.publish(self._session)
         finally:
             temporary.discard()
-        _sync_directory(self._state_dir)
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and FUSE mounts can't
-            raise
-    finally:
-        os.close(fd)
+        sync_directory(self._state_dir)
 
 
 def look_at_all(root: str, shorten: Callable[[str], int]) -> None:

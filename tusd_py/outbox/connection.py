@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 
+from tusd_py.fs.directories import sync_directory
 from tusd_py.fs.errors import translate
 from tusd_py.fs.wal import use_wal
 from tusd_py.outbox.schema import migrate, version
@@ -86,25 +86,10 @@ def _sync_names(path: str) -> None:
     """SQLite syncs the directory of its files, not what leads to that. Where the uploads' directory is may be out of reach."""
     state = os.path.dirname(path)
     uploads = os.path.dirname(state)
-    _sync_directory(state)
-    _sync_directory(uploads)
+    sync_directory(state)
+    sync_directory(uploads)
     with contextlib.suppress(PermissionError):
-        _sync_directory(os.path.dirname(uploads))
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY_SYNC:
-            raise
-    finally:
-        os.close(fd)
-
-
-_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
-"""What file systems say that can't sync directories; SQLite takes no notice of it either."""
+        sync_directory(os.path.dirname(uploads))
 
 
 _SPACE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Lock
 
-from tusd_py_cas.layout import sync_directory
+from tusd_py.fs.directories import sync_directory
 
 __all__ = ["SharedSync"]
 

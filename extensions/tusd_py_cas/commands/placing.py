@@ -14,7 +14,8 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from tusd_py_cas.layout import sync_directory, write_all
+from tusd_py.fs.directories import sync_directory
+from tusd_py_cas.layout import write_all
 
 __all__ = ["place_new", "replace_existing"]
 

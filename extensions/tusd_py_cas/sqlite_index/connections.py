@@ -6,12 +6,13 @@ import contextlib
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from tusd_py.fs.directories import sync_directory
+from tusd_py.fs.wal import use_wal
 from tusd_py.ports.failures import StorageFailure
-from tusd_py_cas.layout import FILE_MODE, sync_directory
+from tusd_py_cas.layout import FILE_MODE
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.os_errors import writing_failed
 from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, ERRORS, translate
@@ -28,8 +29,6 @@ _IDLE = 4
 
 _WAL_LIMIT = 64 << 20
 """Bytes that the log keeps on disk after a burst."""
-
-_PAUSE = 0.01
 
 
 class Connections:
@@ -53,7 +52,7 @@ class Connections:
         self._make_file(create)
         connection = self._connect(doing)
         try:
-            _use_wal(connection)
+            use_wal(connection, BUSY_TIMEOUT)
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             prepare(connection, self.path, repository_id, create=create)
         except ERRORS as error:
@@ -158,21 +157,6 @@ class Connections:
             raise RepositoryError(f"there is no index {self.path!r}: restore it from a backup") from error
         except OSError as error:
             raise writing_failed(error, f"opening the index {self.path!r}") from error
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log, or see that there is one. SQLite's own timeout does not cover this: where another process is
-    about to write to a database that has no such log yet, the switch fails at once."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return
 
 
 def _close(connection: sqlite3.Connection) -> None:
