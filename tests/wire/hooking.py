@@ -67,6 +67,11 @@ class Hooking:
     def recover(self, kind: str) -> None:
         (self.directory / f"fail-{kind}").unlink()
 
+    def forget(self) -> None:
+        """What they were told, and what they were to answer."""
+        for path in (*self.told_in.iterdir(), *self.directory.glob("answer-*"), *self.directory.glob("fail-*")):
+            path.unlink()
+
     def raw(self) -> list[bytes]:
         """What hooks were told, in order of arrival."""
         names = sorted(name for name in os.listdir(self.told_in) if not name.startswith("."))

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import StartServer
 from tests.support.server import ServerProcess
 from tests.support.wire import OFFSET_STREAM, Answer, path_of
 from tests.wire import assert_refused, stored, uploads_on_disk
 from tests.wire.hooking import WAYS, Hooking
 
 
-@pytest.fixture(params=WAYS)
-def hooks(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hooking]:
-    (tmp_path / "hooks" / "told").mkdir(parents=True)
-    with WAYS[request.param](tmp_path / "hooks") as hooking:
+@pytest.fixture(scope="module", params=WAYS)
+def hooking(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Hooking]:
+    directory = tmp_path_factory.mktemp("hooks")
+    (directory / "told").mkdir()
+    with WAYS[request.param](directory) as hooking:
         hooking.way = request.param
         yield hooking
 
 
+@pytest.fixture(scope="module")
+def serving(hooking: Hooking, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    enabled = "-hooks-enabled-events=pre-create,pre-finish,pre-terminate"
+    with ServerProcess(
+        tmp_path_factory.mktemp("gates") / "data", *hooking.arguments, enabled, env=hooking.environment
+    ) as serving:
+        yield serving
+
+
 @pytest.fixture
-def server(hooks: Hooking, start_server: StartServer) -> ServerProcess:
-    return start_server(*hooks.arguments, "-hooks-enabled-events=pre-create,pre-finish,pre-terminate", env=hooks.environment)
+def hooks(hooking: Hooking) -> Hooking:
+    """As if they had never been asked. Those that are on are asked while a request waits: none comes late."""
+    hooking.forget()
+    return hooking
+
+
+@pytest.fixture
+def server(serving: ServerProcess) -> ServerProcess:
+    """As if it had never been sent anything."""
+    for name in uploads_on_disk(serving):
+        path = serving.upload_dir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return serving
 
 
 def create(server: ServerProcess, length: int = 5, body: bytes | None = None, **headers: object) -> Answer:
