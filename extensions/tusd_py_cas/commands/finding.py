@@ -14,7 +14,7 @@ from tusd_py_cas.commands.outcomes import Failed, Misuse
 from tusd_py_cas.index import Index
 from tusd_py_cas.model import Version
 
-__all__ = ["NOBODY", "find", "latest", "of_object"]
+__all__ = ["NOBODY", "find", "latest", "newer", "of_object"]
 
 NOBODY = ""
 """What `--owner` says where an object has no owner."""
@@ -50,14 +50,22 @@ def of_object(index: Index, name: str, owner: str | None) -> Iterator[Version]:
 
 
 def latest(versions: Iterable[Version]) -> Iterator[Version]:
-    """The last version of each object, of versions in the order of the index."""
+    """The latest version of each object, of versions in the order of the index."""
     last: Version | None = None
     for version in versions:
-        if last is not None and (last.object, last.owner) != (version.object, version.owner):
+        if last is None or (last.object, last.owner) == (version.object, version.owner):
+            last = version if last is None else newer(last, version)
+        else:
             yield last
-        last = version
+            last = version
     if last is not None:
         yield last
+
+
+def newer(one: Version, other: Version) -> Version:
+    """The one whose bytes have come later. Numbers say in which order versions were made, and a small upload may have become
+    one before a large one that was there first."""
+    return max(one, other, key=lambda version: (version.created_at, version.number))
 
 
 def _versions(index: Index, name: str, owner: str | None) -> Iterator[Version]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tusd_py_cas.commands.documents import version_document
-from tusd_py_cas.commands.finding import of_object
+from tusd_py_cas.commands.finding import newer, of_object
 from tusd_py_cas.commands.options import AsJson, Config, Owner, UploadDir, opened, text_argument
 from tusd_py_cas.commands.output import print_document, print_table
 from tusd_py_cas.commands.texts import local_time, show_size, utc_time
@@ -23,7 +23,7 @@ _VERSIONS = (("VERSION", -7), ("SIZE", -10), ("DATE", 25), ("UPLOAD", 32), ("BLA
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object: how many versions it has, and the last of them."""
+    """An object: how many versions it has, and the latest of them."""
 
     versions: int
     latest: Version
@@ -80,7 +80,7 @@ def objects(versions: Iterable[Version]) -> Iterator[Listed]:
     listed: Listed | None = None
     for version in versions:
         if listed is not None and (listed.latest.object, listed.latest.owner) == (version.object, version.owner):
-            listed = Listed(listed.versions + 1, version)
+            listed = Listed(listed.versions + 1, newer(listed.latest, version))
         else:
             if listed is not None:
                 yield listed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tusd_py_cas.commands.listing import objects
@@ -30,6 +31,25 @@ def test_ls_of_a_prefix(store: Store) -> None:
         store.add(b"x", name)
     assert [line["object"] for line in store.run("ls", "--json", "a/").lines] == ["a/x", "a/y"]
     assert store.run("ls", "nothing").output == "no objects\n"
+
+
+def test_the_latest_is_the_one_that_came_last(store: Store, tmp_path: Path) -> None:
+    """Large uploads take longer to become versions."""
+    manifests = [store.add(content).manifest for content in (b"the later one", b"the earlier one")]
+    repository = store.open()
+    for upload, manifest, at in (("small", manifests[0], 2e9), ("large", manifests[1], 1e9)):
+        repository.index.add_version(
+            upload_id=upload, object="report", owner=None, manifest=manifest, metadata={}, raw=False, at=at
+        )
+    repository.close()
+    assert [line["upload"] for line in store.run("versions", "report", "--json").lines] == ["small", "large"]
+    [line] = store.run("ls", "--json", "report").lines
+    assert (line["upload"], line["version"], line["versions"]) == ("small", 1, 2)
+    assert store.bytes_of("cat", "report") == (0, b"the later one", "")
+    assert store.run("export", "--all", str(tmp_path / "out")).status == 0
+    assert (tmp_path / "out" / "report").read_bytes() == b"the later one"
+    (tmp_path / "report").write_bytes(b"the later one")
+    assert store.run("import", str(tmp_path / "report"), "--json").document["unchanged"] == 1
 
 
 def test_ls_json(store: Store) -> None:
