@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.crash.ledger import Promise, check_end
-from tests.crash.soak import Soak
+from tests.crash.soak import SEED_VARIABLE, Soak, new_seed
 from tests.support.mounts import LoopDisk, requires_mounts
+from tests.support.receiver import Receiver
 from tests.support.server import ServerProcess
+from tests.support.waiting import until
 
 MODES = ("keep", "replace")
 KILLS = 26  # times four ways to run the server: more than 100 in an ordinary run
 KILLS_SLOW = 80
+INGEST_KILLS = 9
 POWER_CUTS = 10
 POWER_CUTS_SLOW = 60
 
@@ -93,3 +98,29 @@ def test_what_is_finished_survives_a_power_cut(kind: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_finished_survives_many_power_cuts(kind: str, mode: str) -> None:
     cut(kind, mode, POWER_CUTS_SLOW)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", MODES)
+def test_hooks_are_told_of_every_version_whenever_the_server_is_killed(tmp_path: Path, mode: str) -> None:
+    """Also when it was killed behind the version and before the event."""
+    seed = new_seed()
+    chance, finished = random.Random(seed), list[str]()
+    flags = (f"-cas={mode}", "-hooks-enabled-events=post-ingest", "-hooks-http-retry=0", *FLAGS)
+    with Receiver(failing=0.1) as receiver:
+        server = ServerProcess(tmp_path / "data", f"-hooks-http={receiver.url}", *flags)
+        for _ in range(INGEST_KILLS):
+            with server:
+                told, tus = len(receiver.by_upload()), server.client()
+                finished += [tus.create(size, chance.randbytes(size)) for size in chance.sample(range(200_000), 3)]
+                # Some rounds go as far as the first event, and then some more: that is where versions are made.
+                if chance.random() < 0.7:
+                    until(lambda: len(receiver.by_upload()) > told, 30)  # noqa: B023
+                threading.Event().wait(chance.random() * 0.03)
+                server.kill()
+        receiver.failing = 0.0
+        with server:
+            names = {path.rsplit("/", 1)[1] for path in finished}
+            until(lambda: names <= {one.upload for one in receiver.told if one.accepted}, 60, what=f"{SEED_VARIABLE}={seed}: not all are told")
+    for upload_id, events in receiver.by_upload().items():
+        assert len({event.event_id for event in events}) == 1, f"{SEED_VARIABLE}={seed}: {upload_id} has become several versions"
