@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from blake3 import blake3
@@ -16,9 +17,13 @@ def noise(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
+@cache
+def words() -> list[bytes]:
+    return [bytes(random.Random(n).choices(b"abcdefghijklmnop", k=3 + n % 7)) for n in range(500)]
+
+
 def text(size: int, seed: int = 0) -> bytes:
-    words = [bytes(random.Random(n).choices(b"abcdefghijklmnop", k=3 + n % 7)) for n in range(500)]
-    chosen = random.Random(seed).choices(words, k=size // 4 + 1)
+    chosen = random.Random(seed).choices(words(), k=size // 4 + 1)
     return b" ".join(chosen)[:size]
 
 
