@@ -70,16 +70,16 @@ class Finder:
         self._versions, self._queue, self._signal = versions, queue, signal
 
     async def run(self) -> None:
-        """Until cancelled. At first what is taken in is looked at, too: with this extension turned off, ids are used again."""
-        await self._called()
-        await self.look_at_all()
-        await self.look_at_versions()
-        looked = time.monotonic()
-        while True:
-            await asyncio.sleep(LOOK)
-            if await self._called() or time.monotonic() - looked >= AGAIN:
-                await self.look_at_all()
-                looked = time.monotonic()
+        """Until cancelled. At first what is taken in is looked at, too: with this extension turned off, ids are used again. That
+        takes longer, and nobody waits for it."""
+        async with asyncio.TaskGroup() as work:
+            work.create_task(self.look_at_versions())
+            looked = -AGAIN
+            while True:
+                if await self._called() or time.monotonic() - looked >= AGAIN:
+                    await self.look_at_all()
+                    looked = time.monotonic()
+                await asyncio.sleep(LOOK)
 
     async def _called(self) -> bool:
         """Whether something was missed since the last time, here or elsewhere."""
