@@ -91,14 +91,16 @@ class Index(Protocol):
 
     def add_manifest(self, *, size: int, blake3: bytes, sha256: bytes, leaves: Sequence[int]) -> Manifest:
         """The manifest of this content, new or, where there is one of this name already, that one (the leaves are then left
-        to the collector). An empty content has no leaves. Raises `ChunksMissing` where a leaf is gone."""
+        to the collector). If that one or a leaf of it is damaged, it is put right by what is given, with all that it is a part
+        of. An empty content has no leaves. Raises `ChunksMissing` where a leaf is gone."""
 
     def add_contents(self, contents: Sequence[NewContent]) -> Sequence[Manifest | ChunksMissing | IndexDamaged]:
         """`add_leaf` and `add_manifest` for several contents in one transaction; what one of them would have raised is in the
         place of that manifest."""
 
     def compose(self, manifests: Sequence[Manifest]) -> Manifest:
-        """The content that these make one behind the other. Costs as much as they have leaves. Raises `ChunksMissing`."""
+        """The content that these make one behind the other. Costs as much as they have leaves. One that is there and damaged is
+        put right, its leaves excepted. Raises `ChunksMissing`; `IndexDamaged` where one of these is damaged."""
 
     def find_manifest(self, name: bytes) -> Manifest | None:
         """By its name. Raises `IndexDamaged`."""
@@ -118,7 +120,8 @@ class Index(Protocol):
         them. Reads but the leaves concerned. Raises `IndexDamaged`, `RepositoryError` where the manifest is gone."""
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether all its chunks are LIVE. Linear in their number. Raises `RepositoryError` where the manifest is gone."""
+        """Whether it can be read from the first byte to the last, as far as the index knows: all that says what it is made of
+        fits its seal, and all its chunks are LIVE. Linear in their number. Raises `RepositoryError` where it is gone."""
 
     # Objects and versions
 
@@ -134,8 +137,8 @@ class Index(Protocol):
         at: float,
     ) -> Version:
         """Make the upload the next version of an object. An upload that is one already stays it, if its content is the same;
-        otherwise (its id was used again) that version goes. It is not missing any more, if it was. Raises `ChunksMissing` where
-        the manifest is gone."""
+        otherwise (its id was used again, or what it was is damaged) that version goes. It is not missing any more, if it was.
+        Raises `ChunksMissing` where the manifest is gone."""
 
     def find_version(self, upload_id: str) -> Version | None:
         """What this upload has become. Raises `IndexDamaged`."""
@@ -201,6 +204,11 @@ class Index(Protocol):
     def check(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
         """Everything that is wrong with the index, a sentence each: the database's own integrity, every seal, every reference.
         `progress` is told how many more rows have been looked at."""
+
+    def mend(self) -> int:
+        """Put right what can be without the bytes of any content, and return how much that was, 0 for nothing. If all versions
+        are sound, and all that they are made of, damaged rows that nothing needs are dropped; as long as one is not, no row is.
+        Looks through everything. Raises `IndexDamaged` where it can't."""
 
     def totals(self) -> Totals:
         """For statistics; linear in the number of chunks."""

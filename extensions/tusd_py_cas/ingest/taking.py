@@ -197,6 +197,8 @@ class Taking:
         if self._is_known:
             assert self._prediction is not None
             self._source.check_unchanged()
+            if not self._index.is_whole(self._prediction.manifest):  # which was followed by what was kept in memory of it
+                raise ChunksMissing(frozenset())
             return self._prediction.manifest
         digests = self._digests.finish()
         self._source.check_unchanged()

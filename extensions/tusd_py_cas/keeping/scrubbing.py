@@ -42,7 +42,8 @@ class Verified:
     """What `verify` has found. `bytes` are those of the `checked` chunks as they are stored.
 
     `damaged` are set aside; among them are those that had been before. `unreadable` could not be judged: reading failed.
-    `healed` had been set aside but are sound again, or the index had them wrong. `affected` are the versions that have damaged
+    `healed` had been set aside but are sound again, or the index had them wrong. `index_errors` are those that are left after
+    `mended`, which the index could put right by itself. `affected` are the versions that have damaged
     or unreadable chunks, or whose chunks the index can't tell. `orphans` are files that no row of the index is about; some may
     just be being written. `complete` is False after a stop, and where the index was too damaged to go on.
     """
@@ -53,13 +54,14 @@ class Verified:
     unreadable: tuple[Finding, ...] = ()
     healed: int = 0
     index_errors: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
     affected: tuple[Version, ...] = ()
     orphans: int = 0
     complete: bool = True
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong with what was looked at."""
+        """Whether nothing is wrong with what was looked at (any more)."""
         return not (self.damaged or self.unreadable or self.index_errors)
 
 
@@ -72,7 +74,8 @@ def verify(
     stop: Callable[[], bool] | None = None,
     seed: int | None = None,
 ) -> Verified:
-    """Check the index; then read and check each chunk with probability `fraction`, and all that have been set aside earlier.
+    """Check the index, and mend it where it can do that alone; then read and check each chunk with probability `fraction`, and
+    all that have been set aside earlier.
 
     `rate` bounds what is read, in stored bytes a second. `progress` is told of stored bytes as they have been checked, in the
     calling thread. `stop` is asked several times a second. `seed` makes the sample repeatable. Blocks. Raises
@@ -114,6 +117,7 @@ class _Run:
     damaged: list[Finding] = field(default_factory=list)
     unreadable: list[Finding] = field(default_factory=list)
     index_errors: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
     affected: list[Version] = field(default_factory=list)
 
     def result(self) -> Verified:
@@ -124,6 +128,7 @@ class _Run:
             unreadable=tuple(self.unreadable),
             healed=self.healed,
             index_errors=tuple(self.index_errors),
+            mended=tuple(self.mended),
             affected=tuple(self.affected),
             orphans=self.orphans,
             complete=self.complete,
@@ -134,6 +139,19 @@ class _Run:
             raise _Stopped
 
     def check_index(self) -> None:
+        self._list_index_errors()
+        if not self.index_errors:
+            return
+        try:
+            if not self.repository.index.mend():
+                return
+        except IndexDamaged:
+            return  # its pages, of which there is an error already
+        before, self.index_errors = self.index_errors, []
+        self._list_index_errors()
+        self.mended += [error for error in before if error not in self.index_errors]
+
+    def _list_index_errors(self) -> None:
         for error in self.repository.index.check(lambda _: self._go_on()):
             self.index_errors.append(error)
             self._go_on()

@@ -13,7 +13,7 @@ from tusd_py_cas.sqlite_index.objects import find_version
 from tusd_py_cas.sqlite_index.recent import Recent
 from tusd_py_cas.sqlite_index.schema import describe, expected_schema
 
-__all__ = ["check"]
+__all__ = ["NEVER", "check"]
 
 _DOING = "checking the index"
 
@@ -23,7 +23,7 @@ _COMPLAINTS = 100
 _BATCH = 100
 """Rows that are looked at in one transaction: a long one keeps the log from being tidied up."""
 
-_NEVER = 1e11
+NEVER = 1e11
 """Seconds after 1970: some three thousand years. No clock has shown that."""
 
 _RULES = (
@@ -53,7 +53,7 @@ _RULES = (
     ),
     (
         "upload {0!r} is said to be missing since {1!r} seconds after 1970",
-        f"SELECT upload, since FROM vanished WHERE typeof(since) <> 'real' OR since NOT BETWEEN 0 AND {_NEVER}",
+        f"SELECT upload, since FROM vanished WHERE typeof(since) <> 'real' OR since NOT BETWEEN 0 AND {NEVER}",
     ),
 )
 """What holds between rows beyond what the tables themselves demand: sentences, and queries for what they are true of."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -13,7 +14,8 @@ from blake3 import blake3 as blake3_hasher
 
 from tusd_py_cas.index import NewContent
 from tusd_py_cas.model import NAME_SIZE, ChunksMissing, IndexDamaged, Manifest, Piece, RepositoryError, State
-from tusd_py_cas.sqlite_index.leaves import Leaves, add_leaf, chunks_of, load_leaf
+from tusd_py_cas.sqlite_index.leaves import Leaves, add_leaf, chunks_of, load_leaf, read_leaf
+from tusd_py_cas.sqlite_index.mending import are_sound, mend_leaves
 from tusd_py_cas.sqlite_index.recent import Recent
 from tusd_py_cas.sqlite_index.rows import MANIFEST, checked, manifest_of
 from tusd_py_cas.sqlite_index.seals import seal_manifest
@@ -33,6 +35,8 @@ __all__ = [
     "set_digests",
     "undigested",
 ]
+
+_log = logging.getLogger("tusd_py.cas")
 
 _COMPOSED = "tusd-py cas composed content"
 """BLAKE3's context of names of composed contents: no bytes have such a name."""
@@ -115,7 +119,6 @@ def find_starting_with(connection: sqlite3.Connection, recent: Contents, name: b
 
 def add_manifest(
     connection: sqlite3.Connection,
-    recent: Contents,
     *,
     size: int,
     blake3: bytes,
@@ -125,7 +128,8 @@ def add_manifest(
 ) -> Manifest:
     if len(blake3) != NAME_SIZE or len(sha256) != NAME_SIZE:
         raise ValueError(f"digests have {NAME_SIZE} bytes, not {len(blake3)} and {len(sha256)}")
-    if (known := _ask_for(connection, recent, blake3, now)) is not None:
+    id = _id_of(connection, blake3)
+    if id is not None and (known := _ask_for(connection, id, now, with_leaves=True)) is not None:
         return known
     sizes, seals = [], []
     for leaf in leaves:
@@ -138,16 +142,14 @@ def add_manifest(
     if starts[-1] != size:
         raise ValueError(f"the leaves have {starts[-1]} bytes, the content {size}")
     manifest = Manifest(0, blake3, size, blake3, sha256, False, now)
-    return _insert(connection, manifest, Nodes(starts[:-1], leaves, seals))
+    return _put(connection, id, manifest, Nodes(starts[:-1], leaves, seals))
 
 
-def add_content(connection: sqlite3.Connection, recent: Contents, content: NewContent, now: float) -> Manifest:
+def add_content(connection: sqlite3.Connection, content: NewContent, now: float) -> Manifest:
     leaves = list(content.leaves)
     if content.chunks:
         leaves.append(add_leaf(connection, content.chunks, now))
-    return add_manifest(
-        connection, recent, size=content.size, blake3=content.blake3, sha256=content.sha256, leaves=leaves, now=now
-    )
+    return add_manifest(connection, size=content.size, blake3=content.blake3, sha256=content.sha256, leaves=leaves, now=now)
 
 
 def compose(connection: sqlite3.Connection, recent: Contents, parts: Sequence[Manifest], now: float) -> Manifest:
@@ -156,7 +158,8 @@ def compose(connection: sqlite3.Connection, recent: Contents, parts: Sequence[Ma
     loaded = [_required(connection, recent, part) for part in parts]
     parts = [manifest for manifest, _ in loaded if manifest.size] or [loaded[0][0]]
     name = parts[0].name if len(parts) == 1 else _composed_name(parts)
-    if (known := _ask_for(connection, recent, name, now)) is not None:
+    id = _id_of(connection, name)
+    if id is not None and (known := _ask_for(connection, id, now, with_leaves=False)) is not None:
         return known
     starts, size = list[int](), 0
     leaves, seals = list[int](), list[bytes]()
@@ -165,7 +168,7 @@ def compose(connection: sqlite3.Connection, recent: Contents, parts: Sequence[Ma
         leaves += nodes.leaves
         seals += nodes.seals
         size += manifest.size
-    return _insert(connection, Manifest(0, name, size, None, None, True, now), Nodes(starts, leaves, seals))
+    return _put(connection, id, Manifest(0, name, size, None, None, True, now), Nodes(starts, leaves, seals))
 
 
 def _composed_name(parts: Sequence[Manifest]) -> bytes:
@@ -182,28 +185,49 @@ def _required(connection: sqlite3.Connection, recent: Contents, manifest: Manife
     return loaded
 
 
-def _ask_for(connection: sqlite3.Connection, recent: Contents, name: bytes, now: float) -> Manifest | None:
-    """The manifest of this name; the collector leaves it to the caller for a while."""
-    manifest = find_manifest(connection, recent, name)
-    if manifest is not None:
-        connection.execute("UPDATE manifests SET used_at = ? WHERE id = ?", (now, manifest.id))
-    return manifest
+def _id_of(connection: sqlite3.Connection, name: bytes) -> int | None:
+    row = connection.execute("SELECT id FROM manifests WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
 
 
-def _insert(connection: sqlite3.Connection, new: Manifest, nodes: Nodes) -> Manifest:
-    """Add the manifest, whose id is yet unknown."""
+def _ask_for(connection: sqlite3.Connection, id: int, now: float, *, with_leaves: bool) -> Manifest | None:
+    """The manifest, if it is sound, in its leaves too if asked for; the collector leaves it to the caller for a while."""
+    nothing: Contents = Recent(0)  # what is kept in memory may be better than what is in the database
+    try:
+        loaded = load_manifest(connection, nothing, id)
+    except IndexDamaged:
+        return None
+    if loaded is None or (with_leaves and not are_sound(connection, loaded[1].leaves, loaded[1].seals)):
+        return None
+    connection.execute("UPDATE manifests SET used_at = ? WHERE id = ?", (now, id))
+    return loaded[0]
+
+
+def _put(connection: sqlite3.Connection, id: int | None, new: Manifest, nodes: Nodes) -> Manifest:
+    """Add the manifest or, where one of its name is there, which is damaged, put it in its place."""
     row = (new.name, new.size, new.blake3, new.sha256, new.composed, new.created_at, new.created_at)
-    id = connection.execute(
-        """INSERT INTO manifests (name, size, blake3, sha256, composed, created_at, used_at, seal)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        (*row, seal_manifest(new, nodes.starts, nodes.seals)),
-    ).lastrowid
-    assert id is not None
+    seal = seal_manifest(new, nodes.starts, nodes.seals)
+    if id is None:
+        id = connection.execute(
+            """INSERT INTO manifests (name, size, blake3, sha256, composed, created_at, used_at, seal)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (*row, seal),
+        ).lastrowid
+        assert id is not None
+    else:
+        mend_leaves(connection, id, nodes.leaves)
+        connection.execute("DELETE FROM nodes WHERE manifest = ?", (id,))
+        connection.execute(
+            """UPDATE manifests SET name = ?, size = ?, blake3 = ?, sha256 = ?, composed = ?, created_at = ?, used_at = ?,
+                   seal = ? WHERE id = ?""",
+            (*row, seal, id),
+        )
+        _log.warning("a damaged content has been made good", extra={"fields": {"content": new.name.hex()}})
     connection.executemany(
         "INSERT INTO nodes (manifest, position, start, leaf) VALUES (?, ?, ?, ?)",
         [(id, position, start, leaf) for position, (start, leaf) in enumerate(zip(nodes.starts, nodes.leaves, strict=True))],
     )
-    return Manifest(id, new.name, new.size, new.blake3, new.sha256, new.composed, new.created_at)
+    return replace(new, id=id)
 
 
 def undigested(connection: sqlite3.Connection, recent: Contents, limit: int) -> list[Manifest]:
@@ -242,11 +266,20 @@ def pieces(
     return [Piece(offset + leaf.starts[first + n], chunk) for n, chunk in enumerate(chunks)]
 
 
-def is_whole(connection: sqlite3.Connection, contents: Contents, manifest: Manifest) -> bool:
-    _present(connection, contents, manifest)
-    query = f"""SELECT EXISTS (SELECT 1 FROM nodes AS n CROSS JOIN pieces AS p ON p.leaf = n.leaf
-                               CROSS JOIN chunks AS c ON c.id = p.chunk WHERE n.manifest = ? AND c.state <> {State.LIVE:d})"""
-    return not connection.execute(query, (manifest.id,)).fetchone()[0]
+def is_whole(connection: sqlite3.Connection, contents: Contents, manifest: Manifest, position: int) -> bool | None:
+    """Whether the leaf at this position is sound and all its chunks are, and are LIVE; None behind the last leaf."""
+    try:
+        _, nodes = _present(connection, contents, manifest)
+        if position >= len(nodes.leaves):
+            return None
+        id = nodes.leaves[position]
+        leaf = read_leaf(connection, id, nodes.seals[position])
+        chunks_of(connection, id, leaf, 0, leaf.count)
+    except IndexDamaged:
+        return False
+    query = f"""SELECT EXISTS (SELECT 1 FROM pieces AS p CROSS JOIN chunks AS c ON c.id = p.chunk
+                               WHERE p.leaf = ? AND c.state <> {State.LIVE:d})"""
+    return not connection.execute(query, (id,)).fetchone()[0]
 
 
 def _present(connection: sqlite3.Connection, recent: Contents, manifest: Manifest) -> tuple[Manifest, Nodes]:

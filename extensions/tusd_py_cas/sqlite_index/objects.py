@@ -71,7 +71,10 @@ def add_version(
     loaded = load_manifest(connection, recent, manifest.id)
     if loaded is None or loaded[0].name != manifest.name:
         raise ChunksMissing(frozenset())
-    known = find_version(connection, recent, upload_id)
+    try:
+        known = find_version(connection, recent, upload_id)
+    except IndexDamaged:
+        known = None  # and makes way for a sound one
     if known is not None and known.manifest.name == manifest.name:
         forget(connection, [upload_id])
         return known

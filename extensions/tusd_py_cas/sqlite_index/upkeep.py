@@ -8,6 +8,7 @@ from tusd_py_cas.index import Swept, Totals, Unused
 from tusd_py_cas.model import Codec, RepositoryError, StoredChunk
 from tusd_py_cas.sqlite_index import figures, housekeeping
 from tusd_py_cas.sqlite_index.checking import check
+from tusd_py_cas.sqlite_index.clearing import mend
 from tusd_py_cas.sqlite_index.connections import Connections
 
 __all__ = ["Upkeep"]
@@ -85,6 +86,9 @@ class Upkeep:
             yield from check(self._connections, progress or (lambda rows: None))
         except RepositoryError as damage:
             yield str(damage)
+
+    def mend(self) -> int:
+        return mend(self._connections)
 
     def totals(self) -> Totals:
         with self._connections.reading("adding up") as connection:

@@ -446,3 +446,32 @@ def test_uploads_go_on_beside_it(repository: Repository) -> None:
         thread.join()
     assert all(each.sound and each.healed == 0 for each in verified)
     assert set(states(repository).values()) == {State.LIVE}
+
+
+# What is wrong with the index
+
+
+def test_what_nobody_needs_is_dropped_where_it_is_damaged(
+    repository: Repository, chunks: list[StoredChunk], tmp_path: Path
+) -> None:
+    put(repository, [noise(10, 1000), noise(11, 1001)], leaf=1)
+    edit(tmp_path, "UPDATE leaves SET count = 7 WHERE id = (SELECT MAX(id) FROM leaves)")
+    edit(tmp_path, "INSERT INTO objects VALUES (99, 'nothing', 0, '', 1)")
+    found = verify(repository)
+    assert set(found.mended) == {"object 'nothing' has no version", "leaf 4 does not fit its seal"}
+    assert (found.index_errors, found.sound, found.affected) == ((), True, ())
+    assert (verify(repository).mended, verify(repository).sound) == ((), True)
+
+
+def test_nothing_is_dropped_as_long_as_a_version_is_damaged(
+    repository: Repository, chunks: list[StoredChunk], tmp_path: Path
+) -> None:
+    edit(tmp_path, "INSERT INTO objects VALUES (99, 'nothing', 0, '', 1)")
+    edit(tmp_path, "UPDATE leaves SET count = 7 WHERE id = 1")
+    repository.close()  # it remembers leaves that it has read
+    again = Repository.open(str(tmp_path))
+    found = verify(again)
+    again.close()
+    assert found.mended == ()
+    assert set(found.index_errors) == {"object 'nothing' has no version", "leaf 1 does not fit its seal"}
+    assert [version.upload_id for version in found.affected] == ["upload"]
