@@ -82,6 +82,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     # A hook that is a program
     "hooks/command.py:_is_there": {"os.lstat": NAMES},
     "hooks/processes.py:Process._reap": {"os.waitpid": "of a process that has ended"},
+    # A thread of asyncio's that has told it is done, and ends
+    "server/process.py:serve": {"lock.acquire": "the loop is closed, and serves nobody any more"},
     # Its lock
     "locker/kernel_locks.py:KernelLocks._open": {"os.open": ONCE},
     "locker/peers.py:Peers._start": {"os.open": ONCE, "os.rename": ONCE},
