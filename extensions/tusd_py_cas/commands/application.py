@@ -19,7 +19,7 @@ from tusd_py_cas.commands.output import prepare_streams
 
 __all__ = ["run"]
 
-TERMINATED = 128 + signal.SIGTERM
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 _SILENCE = logging.NullHandler()
 """For the log of what the commands use: what matters of it is said by exceptions and results."""
@@ -52,16 +52,18 @@ def run(arguments: list[str], find_upload_dir: FindUploadDir) -> int:
 
 @contextmanager
 def _tidy_when_terminated() -> Iterator[None]:
-    """Let SIGTERM undo what is half-way, as SIGINT does, where nobody else has a use for it."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
+    """Let SIGTERM and SIGHUP undo what is half-way, as SIGINT does, where nobody else has a use for them (nohup)."""
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        taken = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(TERMINATED)
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)

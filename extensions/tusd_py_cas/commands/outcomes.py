@@ -1,7 +1,7 @@
 """How a command ends, and with which exit status: each failure is one sentence on standard error.
 
 0 done · 1 something could not be done, or `verify` has found damage · 2 the command line cannot be understood · 3 there is no
-repository · 130 interrupted · 143 terminated
+repository · 129 hung up · 130 interrupted · 143 terminated
 """
 
 from __future__ import annotations

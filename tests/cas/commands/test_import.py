@@ -188,7 +188,7 @@ def test_root_does_not_write_for_another_user(store: Store, files: Path) -> None
     assert os.listdir(store.upload_dir) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(store: Store, tmp_path: Path, number: int, status: int) -> None:
     """What has been stored until then is kept, and the next run goes on from there."""
     with (tmp_path / "large").open("wb") as file:
