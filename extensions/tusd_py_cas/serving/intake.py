@@ -20,7 +20,7 @@ from tusd_py.ports.extension import Host
 from tusd_py.ports.failures import StorageFailure, UploadNotFound
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.ingest.jobs import Ingested, Segment
-from tusd_py_cas.model import ChunksMissing, Manifest, Version
+from tusd_py_cas.model import ChunksMissing, IndexDamaged, Manifest, Version
 from tusd_py_cas.naming import object_name, text_metadata
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.counts import Counts
@@ -205,8 +205,11 @@ class Intake:
         return made[0] if made else None
 
     def add_version(self, upload: Upload, manifest: Manifest, at: float, file: Content | None = None) -> Version:
-        """Blocks. A version that this id had before, for another file, makes way."""
-        existing = self._index.find_version(upload.id)
+        """Blocks. A version that this id had before, for another file, makes way, and so does a damaged one."""
+        try:
+            existing = self._index.find_version(upload.id)
+        except IndexDamaged:  # the index puts the new one in its place
+            existing = None
         if existing is not None and file is not None and not is_made_of(existing, file):
             self._index.drop_version(upload.id)
         return self._index.add_version(

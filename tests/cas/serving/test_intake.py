@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -385,3 +387,14 @@ async def test_a_version_of_another_file_makes_way(keeping: Server) -> None:
     assert await keeping.is_served_from_chunks("a")
     version = keeping.version("a")
     assert version is not None and version.created_at < time.time() - 5
+
+
+async def test_a_damaged_version_makes_way(keeping: Server) -> None:
+    """The file is there, and is taken in again."""
+    await keeping.take("a", TEXT)
+    with contextlib.closing(sqlite3.connect(f"{keeping.repository.path}/index.db")) as connection:
+        connection.execute("UPDATE versions SET seal = zeroblob(32)")
+        connection.commit()
+    assert not await keeping.is_served_from_chunks("a")
+    await keeping.deliver("a")
+    assert await keeping.is_served_from_chunks("a") and await keeping.read("a") == TEXT
