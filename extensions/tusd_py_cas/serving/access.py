@@ -56,13 +56,16 @@ class Access:
             raise _told(error) from error
 
     async def change(self, change: Callable[[], T]) -> T:
-        """What `change` returns. A cancellation waits for its end: a lock that this task holds covers all of it."""
+        """What `change` returns. A cancellation waits for its end, unless it has not begun, and then it never does: a lock that
+        this task holds covers all of it."""
         if self._closed:
             raise StorageFailure("the server is stopping: the repository is closed")
-        job = asyncio.get_running_loop().run_in_executor(self._writers, change)
+        task = self._writers.submit(change)
+        job = asyncio.wrap_future(task)
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
+            task.cancel()
             while not job.done():
                 with contextlib.suppress(asyncio.CancelledError):  # a second one: the first is on its way already
                     await asyncio.wait([job])

@@ -13,7 +13,7 @@ from tusd_py_cas import EXTENSION
 from tusd_py_cas.index import Totals
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.serving import finding, metrics, open_cas, opened
-from tusd_py_cas.serving.access import Access
+from tusd_py_cas.serving.access import WRITERS, Access
 from tusd_py_cas.serving.metrics import TotalsKept
 
 from tests.cas.serving.support import NOISE, TEXT, DictHost, Server, until
@@ -212,6 +212,24 @@ async def test_a_change_that_fails_after_its_cancellation_concerns_nobody(access
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_cancelled_change_that_has_not_begun_never_does(access: Access) -> None:
+    """Where somebody keeps the index for long, a server that stops would wait for each of those that wait in line."""
+    import threading
+
+    go_on, changes = threading.Event(), list[str]()
+    busy = [asyncio.create_task(access.change(lambda: go_on.wait(10))) for _ in range(WRITERS)]
+    waiting = asyncio.create_task(access.change(lambda: changes.append("made")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await waiting
+    go_on.set()
+    await asyncio.gather(*busy)
+    await access.change(lambda: None)
+    assert not changes
 
 
 async def test_who_comes_too_late_is_told(tmp_path: Path) -> None:
