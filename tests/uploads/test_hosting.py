@@ -74,6 +74,22 @@ async def test_it_may_be_done_again(world: World) -> None:
     assert len(again.seen) == 1 and world.probe.calls.count("info.replace") == replaced
 
 
+async def test_done_again_it_is_durable_before_the_bytes_are_let_go(world: World) -> None:
+    """Who wrote the record may have been killed before it was synced; a power cut would then bring back the one from before."""
+    await world.put("a", b"abc")
+    host = world.open(durability=Durability.FINAL).host
+    world.probe.fail_once("info.sync", StorageFailure("killed"))
+    with pytest.raises(StorageFailure):
+        await host.relocate("a", AWAY, release := Release())
+    assert (await world.record("a")).relocated and not release.seen
+    world.probe.calls.clear()
+    assert await host.relocate("a", AWAY, release)
+    assert "info.sync" in world.probe.calls and len(release.seen) == 1
+    world.probe.calls.clear()
+    assert await host.relocate("a", {}, release)
+    assert "info.sync" not in world.probe.calls, "nothing is said of where the bytes are"
+
+
 async def test_a_record_that_can_not_be_written_keeps_the_bytes(world: World) -> None:
     await world.put("a", b"abc")
     world.probe.fail("info.replace", StorageFailure("full"))

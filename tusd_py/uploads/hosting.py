@@ -46,8 +46,8 @@ class UploadHost:
             moved = upload.evolve(storage={**upload.storage, **storage})
             if moved.storage != upload.storage:
                 await self._info.replace(moved, synced=True)
-                if self._durable:  # else the file may be gone and the record not know it
-                    await self._info.sync(moved)
+            if storage and self._durable:  # else the file may be gone and the record not know it; who wrote it may have died
+                await self._info.sync(moved)
             await release(moved)
         finally:
             await lease.release()
