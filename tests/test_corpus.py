@@ -32,8 +32,9 @@ def part(made: Corpus, name: str) -> Path:
 
 
 @pytest.mark.parametrize("second", [NOWHERE, None], ids=["edited", "found"])
-def test_twice_is_the_same(tmp_path: Path, second: Path | None) -> None:
-    first, again = (make_corpus(tmp_path / name, second=second) for name in ("first", "again"))
+def test_twice_is_the_same(made: Corpus, tmp_path: Path, second: Path | None) -> None:
+    first = made if second == NOWHERE else make_corpus(tmp_path / "first", second=second)
+    again = make_corpus(tmp_path / "again", second=second)
     assert digests(first) == digests(again) and first.second == again.second
     assert len(digests(first)) > 20
 
