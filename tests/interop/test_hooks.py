@@ -21,6 +21,7 @@ from tests.wire import uploads_on_disk
 
 MIB = 1 << 20
 ENABLED = "-hooks-enabled-events="
+AGAIN = ("-events-backoff=50ms", "-events-max-backoff=200ms")
 PATIENT = [100] * 200
 REFUSAL = {"StatusCode": 422, "Body": "this is no picture\n", "Header": {"X-Why": "content"}}
 
@@ -36,8 +37,8 @@ def hooks(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ClientHook
 @pytest.fixture
 def server(hooks: ClientHooking, start_server: StartServer) -> ServerProcess:
     """All hooks are on, gates too, and a hook that hangs is given up soon."""
-    quick = ("-hooks-timeout=2s", "-hooks-http-timeout=2s", "-progress-hooks-interval=50ms", "-events-backoff=50ms")
-    return start_server(*hooks.arguments, ENABLED, *quick, env=hooks.environment)
+    quick = ("-hooks-timeout=2s", "-hooks-http-timeout=2s", "-progress-hooks-interval=50ms")
+    return start_server(*hooks.arguments, ENABLED, *quick, *AGAIN, env=hooks.environment)
 
 
 @pytest.fixture
@@ -255,7 +256,7 @@ def test_events_keep_their_order_and_ids_over_a_restart(
         client.until("paused")
     (first, *_) = hooks.wait("post-create")
     server.kill()
-    server = start_server(*hooks.arguments, ENABLED, "-events-backoff=50ms", env=hooks.environment)
+    server = start_server(*hooks.arguments, ENABLED, *AGAIN, env=hooks.environment)
     url = f"{server.url}{url.rsplit('/', 1)[1]}"
     with JsClient(source, endpoint=server.url, uploadUrl=url) as client:
         assert client.finish() == url
