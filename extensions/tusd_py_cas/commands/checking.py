@@ -62,6 +62,7 @@ def _document(found: Verified, fraction: float) -> dict[str, Any]:
         "unreadable": [_finding(one) for one in found.unreadable],
         "healed_chunks": found.healed,
         "index_errors": list(found.index_errors),
+        "index_mended": list(found.mended),
         "affected": [_affected(version) for version in found.affected],
         "orphans": found.orphans,
     }
@@ -82,6 +83,8 @@ def _affected(version: Version) -> dict[str, Any]:
 
 def _lines(found: Verified) -> Iterable[str]:
     yield f"{counted(found.checked, 'chunk')} checked, {show_size(found.bytes)}"
+    for error in found.mended:
+        yield f"index, mended: {printable(error)}"
     for error in found.index_errors:
         yield f"index: {printable(error)}"
     for kind, findings in (("damaged", found.damaged), ("unreadable", found.unreadable)):
@@ -94,5 +97,7 @@ def _lines(found: Verified) -> Iterable[str]:
         yield f"{counted(found.healed, 'chunk')} set aside earlier, sound again"
     if found.orphans:
         yield f"{counted(found.orphans, 'file')} that the index does not know; see tusd-py cas gc"
+    if found.index_errors:
+        yield "Importing the same bytes again puts right what the index has wrong of them; else restore a backup of it."
     if found.damaged:
         yield "Damaged chunks are in quarantine. Uploading or importing the same bytes again heals everything that has them."

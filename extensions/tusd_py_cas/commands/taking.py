@@ -20,7 +20,7 @@ from tusd_py_cas.commands.outcomes import explain
 from tusd_py_cas.commands.sources import Problem, Skipped, Source
 from tusd_py_cas.ingest.engine import Engine
 from tusd_py_cas.ingest.jobs import Ingested, Segment
-from tusd_py_cas.model import IMPORTED, ChunksMissing, Manifest
+from tusd_py_cas.model import IMPORTED, ChunksMissing, IndexDamaged, Manifest, Version
 from tusd_py_cas.repository import Repository
 
 __all__ = ["Counts", "Taking"]
@@ -178,24 +178,33 @@ class Taking:
         self, source: Source, segments: list[Segment], progress: Callable[[int], None] | None, status: os.stat_result
     ) -> _Done:
         """A server may be taking it in too, or deleting it. For it a version counts only if it was made of a file of this
-        size and this time (`serving.versions`), so that it is no harm if the id is being used again."""
+        size and this time (`serving.versions`), so that it is no harm if the id is being used again. What is damaged of it is
+        made good by taking it in once more."""
         assert source.upload_id is not None
         size, modified = status.st_size, status.st_mtime
-        existing = self._index.find_version(source.upload_id)
-        if existing is not None and (existing.manifest.size, existing.created_at) == (size, modified):
+        existing = self._find(source.upload_id)
+        is_of_this = existing is not None and (existing.manifest.size, existing.created_at) == (size, modified)
+        if existing is not None and is_of_this and self._index.is_whole(existing.manifest):
             return Outcome.UNCHANGED, None
         if size != source.length or not self._is_finished(source.upload_id):
             return Outcome.SKIPPED, None
         ingested = self._engine.ingest(segments, self._stopping.is_set, progress)
         if not self._is_finished(source.upload_id) or not _is_same(segments[0].path, source.path):
             return Outcome.SKIPPED, ingested
-        if existing is not None:
+        if existing is not None and not is_of_this:
             self._index.drop_version(source.upload_id)
         self._add(source, source.upload_id, ingested.manifest, modified)
         if not self._is_finished(source.upload_id):
             self._index.drop_version(source.upload_id)
             return Outcome.SKIPPED, ingested
         return Outcome.STORED, ingested
+
+    def _find(self, upload_id: str) -> Version | None:
+        """What the upload is already. One that is damaged makes way for the next."""
+        try:
+            return self._index.find_version(upload_id)
+        except IndexDamaged:
+            return None
 
     def _add(self, source: Source, upload_id: str, manifest: Manifest, at: float) -> None:
         self._index.add_version(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -182,3 +183,39 @@ def test_a_server_serves_what_was_imported_from_chunks(store: Store, start_serve
     [line] = store.run("versions", upload_id, "--json").lines
     server = start_server("-cas=keep", upload_dir=store.upload_dir)
     assert server.client().get(f"/files/{upload_id}").headers["etag"] == f'"{line["manifest"]}"'
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE leaves SET count = count + 1",
+        "UPDATE manifests SET sha256 = NULL",
+        "UPDATE versions SET metadata = '[]'",
+        "UPDATE chunks SET stored_size = stored_size + 1, size = size + 1",
+    ],
+)
+def test_what_is_damaged_is_taken_in_once_more(store: Store, statement: str) -> None:
+    put(store, "plain")
+    assert counts(store) == (1, 0, 0, 0)
+    connection = sqlite3.connect(store.upload_dir / ".tusd-py" / "cas" / "index.db", isolation_level=None)
+    assert connection.execute(statement).rowcount == 1
+    connection.close()
+    damaged = store.run("verify", "--json")
+    assert (damaged.status, damaged.lines[0]["sound"]) == (1, False)
+    assert damaged.lines[0]["index_errors"] != []
+    assert counts(store) == (1, 0, 0, 0)
+    assert store.bytes_of("cat", "plain") == (0, CONTENT, "")
+    assert store.run("verify", "--json").lines[0]["index_errors"] == []
+    assert store.run("gc", "--json").status == 0
+    assert counts(store) == (0, 1, 0, 0)
+
+
+def test_chunks_that_are_damaged_are_stored_once_more(store: Store) -> None:
+    put(store, "plain")
+    assert counts(store) == (1, 0, 0, 0)
+    for path in (store.upload_dir / ".tusd-py" / "cas" / "chunks").rglob("?" * 64):
+        path.write_bytes(b"other")
+    assert store.run("verify", "--json").status == 1
+    assert counts(store) == (1, 0, 0, 0)
+    assert store.run("verify", "--json").lines[0]["sound"]
+    assert store.bytes_of("cat", "plain") == (0, CONTENT, "")
