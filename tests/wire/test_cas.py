@@ -18,9 +18,13 @@ from blake3 import blake3
 from tests.support.receiver import Receiver
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
+from tests.support.watchdog import CONSTANTS
 from tests.support.wire import TusClient, b64
 
 MODES = ("keep", "replace")
+
+SOON = "tusd_py_cas.serving.digesting.LOOK=0.1"
+"""Digests of finals are missing for a moment only."""
 
 RANDOM = random.Random("cas").randbytes(3 << 20)
 TEXT = b"".join(b"line %d of a text that is easy to compress\n" % number for number in range(60_000))
@@ -33,7 +37,7 @@ def cas(directory: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def server_in(directory: Path, mode: str, *flags: str) -> ServerProcess:
-    return ServerProcess(directory, f"-cas={mode}", "-events-backoff=50ms", *flags)
+    return ServerProcess(directory, f"-cas={mode}", "-events-backoff=50ms", *flags, env={CONSTANTS: SOON})
 
 
 def name_of(path: str) -> str:
