@@ -11,10 +11,11 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Mapping
 
 from tusd_py.ports.datastore import DataStore
 from tusd_py.ports.extension import Host
-from tusd_py.ports.failures import StorageFailure
+from tusd_py.ports.failures import StorageFailure, UploadNotFound
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.model import Version
 from tusd_py_cas.serving.access import Access
@@ -125,11 +126,15 @@ class Replacer:
             """It is the record that has to be put right."""
 
         if await self.host.relocate(upload_id, {"Type": IN_CHUNKS}, release) and not gone:
-            await self.host.relocate(upload_id, {"Type": self._inner.place(upload_id)["Type"]}, keep)
+            await self.host.relocate(upload_id, self._in_file(upload_id), keep)
         if gone:
             self._told.pop(upload_id, None)
             self._first_seen.pop(upload_id, None)
         return gone
+
+    def _in_file(self, upload_id: str) -> Mapping[str, str]:
+        """What a record says where the bytes are in a file."""
+        return {"Type": self._inner.place(upload_id)["Type"]}
 
     async def _version_of(self, upload: Upload) -> Version | None:
         chosen = await self._versions.choose(upload)
@@ -159,8 +164,8 @@ class Replacer:
         if now is None or now.manifest.name != version.manifest.name or now.manifest.size != moved.length:
             return False
         try:
-            file = await self._inner.open_content(moved)
-        except StorageFailure:
+            file = await self._inner.open_content(moved.evolve(storage={**moved.storage, **self._in_file(moved.id)}))
+        except UploadNotFound:
             return True  # it is gone already
         await file.close()
         return not file.size or is_made_of(now, file)

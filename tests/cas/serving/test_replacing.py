@@ -151,6 +151,24 @@ async def test_a_relocated_upload_with_another_file_keeps_it(server: Server) -> 
     assert server.host.records["a"].storage["Type"] == "filestore"
 
 
+async def test_a_file_that_can_not_be_looked_at_is_not_taken_for_gone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another one by now."""
+    await server.take("a", TEXT)
+    upload = server.host.records["a"]
+    server.host.records["a"] = upload.evolve(storage={**upload.storage, "Type": "cas"})
+
+    async def fail(_: object) -> None:
+        raise StorageFailure("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.inner, "open_content", fail)
+        with pytest.raises(StorageFailure, match="too many"):
+            await server.replace("a")
+    assert server.path("a").exists()
+    assert await server.replace("a") and not server.path("a").exists()
+    assert await server.replace("a"), "it is gone, and that is found out"
+
+
 # Rounds
 
 
