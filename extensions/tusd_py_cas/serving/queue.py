@@ -30,6 +30,9 @@ LIMIT = 50_000
 ROOM = 2 * AT_ONCE
 """Of what the `Finder` has found, so many wait here, so that what has just been finished does not wait behind a million."""
 
+FAILED = 1000
+"""Failures with which the `Finder` waits for some to come to an end: on a full disk all would fail, with a line each in the log."""
+
 ATTEMPTS = 10
 RETRY, LONGEST_RETRY = 1.0, 600.0
 """Seconds until a failure is tried again, doubling up to the second figure; after `ATTEMPTS` it is left to the `Finder`."""
@@ -85,11 +88,16 @@ class IntakeQueue:
             self._wake.set()
 
     async def put(self, upload_id: str) -> None:
-        """`add`, once there is not much that waits."""
-        while len(self._waiting) >= ROOM:
+        """`add_again`, once there is not much that waits or has failed."""
+        while len(self._waiting) >= ROOM or len(self._failed) >= FAILED:
             self._room.clear()
             await self._room.wait()
-        self.add(upload_id)
+        self.add_again(upload_id)
+
+    def add_again(self, upload_id: str) -> None:
+        """`add`, unless it is going to be tried again anyway."""
+        if all(failed.upload_id != upload_id for failed in self._failed):
+            self.add(upload_id)
 
     async def run(self) -> None:
         """Until cancelled; what is being taken in then is given up, and waits again."""

@@ -135,6 +135,42 @@ async def test_who_brings_many_waits_for_room(queue: IntakeQueue, takes: Takes) 
     assert len(takes.begun) == 200
 
 
+async def test_and_for_failures_to_come_to_an_end(queue: IntakeQueue, takes: Takes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk everything fails. What there was no room for would have to be looked for again, and at once."""
+    monkeypatch.setattr(queue_module, "FAILED", 3)
+    monkeypatch.setattr(queue_module, "ROOM", 1)
+    queue.missed = False
+    for number in range(50):
+        takes.failures[f"{number}"] = [StorageFailure("full") for _ in range(100)]
+
+    async def bring() -> None:
+        for number in range(50):
+            await queue.put(f"{number}")
+
+    bringing = asyncio.create_task(bring())
+    await until(lambda: len(queue._failed) >= 3)
+    await asyncio.sleep(0.1)
+    assert not bringing.done() and len(set(takes.begun)) <= 3 + AT_ONCE + 1 and not queue.missed
+    takes.failures.clear()
+    while not bringing.done():
+        for waiting in queue._failed:
+            waiting.due = 0.0
+        queue._wake.set()
+        await asyncio.sleep(0.001)
+    await until(lambda: len(set(takes.begun)) == 50)
+
+
+async def test_what_is_going_to_be_tried_again_is_not_added_again(queue: IntakeQueue, takes: Takes) -> None:
+    takes.failures["a"] = [StorageFailure("full")]
+    queue.add("a")
+    await until(lambda: queue._failed)
+    await queue.put("a")
+    queue.add_again("a")
+    assert queue.depth == 1
+    queue.add("a")
+    assert queue.depth == 2, "its id may have been used again"
+
+
 async def test_what_is_given_up_waits_again(takes: Takes) -> None:
     takes.go.clear()
     queue = IntakeQueue(takes)
