@@ -31,7 +31,7 @@ ROOM = 2 * AT_ONCE
 """Of what the `Finder` has found, so many wait here, so that what has just been finished does not wait behind a million."""
 
 FAILED = 1000
-"""Failures with which the `Finder` waits for some to come to an end: on a full disk all would fail, with a line each in the log."""
+"""Failures with which the `Finder` waits for some to come to an end: on a full disk all would fail, and all be told."""
 
 ATTEMPTS = 10
 RETRY, LONGEST_RETRY = 1.0, 600.0
@@ -150,7 +150,7 @@ class IntakeQueue:
         if attempts >= ATTEMPTS:
             _log.error("an upload is left for the next look at all uploads", extra={"fields": fields})
             return
-        delay = min(RETRY * 2.0 ** waiting.attempts, LONGEST_RETRY) * (1 - random.random() / 2)
+        delay = min(RETRY * 2.0**waiting.attempts, LONGEST_RETRY) * (1 - random.random() / 2)
         _log.warning("an upload could not be taken in", extra={"fields": {**fields, "retry": round(delay, 3)}})
         waiting.attempts, waiting.due = attempts, time.monotonic() + delay
         heapq.heappush(self._failed, waiting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,28 @@ async def test_all_are_looked_at_again(keeping: Server, monkeypatch: pytest.Monk
     for task in (running, working):
         task.cancel()
     await asyncio.gather(running, working, return_exceptions=True)
+
+
+async def test_versions_are_looked_at_until_all_could_be(keeping: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not found then is not found before the next start."""
+    monkeypatch.setattr(finding, "AGAIN", 0.01)
+    await keeping.take("a", TEXT)
+    age(keeping.path("a"))
+    without_version, failures = keeping.repository.index.without_version, [StorageFailure("no") for _ in range(5)]
+
+    def fail(page: Sequence[str]) -> Sequence[str]:
+        if failures:
+            raise failures.pop()
+        found: Sequence[str] = without_version(page)
+        return found
+
+    keeping.repository.index.without_version = fail
+    tasks = [asyncio.create_task(work()) for work in (keeping.opened.finder.run, keeping.opened.queue.run)]
+    await until(lambda: keeping.opened.counts.ingested == 2)
+    assert await keeping.is_served_from_chunks("a")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_a_signal_is_taken_once(tmp_path: Path) -> None:
