@@ -5,6 +5,7 @@ comes from a seeded generator. What was sent and what was answered goes into the
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,10 +30,13 @@ def exchange(tus: TusClient, method: str, path: str, headers: Headers, body: byt
 
 
 class OneClient:
-    """Sends the next request of one upload. `tick` is called wherever it is interesting to stop the server."""
+    """Sends the next request of one upload. `tick` is called wherever it is interesting to stop the server. Once it is `deaf`,
+    every answer is lost."""
 
-    def __init__(self, tus: TusClient, upload: Upload, rng: random.Random, tick: Callable[[], None]) -> None:
-        self.tus, self.upload, self.rng, self.tick = tus, upload, rng, tick
+    def __init__(
+        self, tus: TusClient, upload: Upload, rng: random.Random, tick: Callable[[], None], deaf: threading.Event
+    ) -> None:
+        self.tus, self.upload, self.rng, self.tick, self.deaf = tus, upload, rng, tick, deaf
         self.last: Answer | None = None
 
     def step(self) -> None:
@@ -51,9 +55,11 @@ class OneClient:
 
     def _answer(self, connection: Connection, method: str) -> Answer:
         self.tick()
-        self.last = connection.answer(method)
+        self.last = answer = connection.answer(method)
+        if self.deaf.is_set():
+            raise ConnectionAbortedError("the answer came when the server was being stopped")
         self.tick()
-        return self.last
+        return answer
 
     def _create(self) -> None:
         upload = self.upload

@@ -104,6 +104,7 @@ class Soak:
         assert mix.trigger.fired.wait(TRIGGER_TIMEOUT), "the clients make no progress"
         threading.Event().wait(self.rng.random() * 0.004)  # so that it hits what happens between two ticks, too
         if not mix.failures:
+            mix.deaf.set()
             self.stop(self.server)
         mix.join()
         self.server.kill()
