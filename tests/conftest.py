@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,12 @@ StartServer = Callable[..., ServerProcess]
 
 WATCHED = frozenset({"fuzz", "interop", "model", "wire"})
 """Folders whose servers run under the watchdog. TUSD_PY_TEST_WATCHDOG=1 adds the others, 0 takes these out."""
+
+
+def pytest_configure() -> None:
+    """A shell lets what it starts in the background ignore SIGINT, and so would all that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

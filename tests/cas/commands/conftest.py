@@ -92,7 +92,9 @@ class Store:
         return Ran(status, *self.capture.readouterr())
 
     def process(self, verb: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tusd_py", "cas", verb, f"-upload-dir={self.upload_dir}", *arguments]
+        """With signals as a terminal has them: who runs the tests may ignore some (nohup)."""
+        command = ["env", "--default-signal=INT,HUP", sys.executable, "-m", "tusd_py", "cas", verb]
+        command += [f"-upload-dir={self.upload_dir}", *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
     def bytes_of(self, verb: str, *arguments: str) -> tuple[int, bytes, str]:
