@@ -44,6 +44,8 @@ class Export:
             except (Exists, InTheWay) as error:
                 path = os.path.join(directory, os.fsdecode(error.parts[-1] if isinstance(error, Exists) else name))
                 raise Failed(f"{path!r} is no file" if isinstance(error, InTheWay) else _exists(path)) from None
+            except OSError as error:  # names a temporary file, if any
+                raise Failed(f"{os.path.join(directory, os.fsdecode(name))!r}: {error.strerror or error}") from error
         self._tell(version, os.path.join(directory, os.fsdecode(name)))
         self._end(directory)
 
@@ -58,7 +60,7 @@ class Export:
                     path = self._write_somewhere(destination, version, bar, numbered=every, shared=shared)
                 except (Failed, RepositoryError, StorageFailure, OSError) as error:
                     if isinstance(error, OSError) and error.errno in _FULL:
-                        raise
+                        raise Failed(f"{directory!r}: {error.strerror}") from error
                     self._fail(version, explain(error))
                 else:
                     self._tell(version, path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cas.commands.conftest import Store, random_bytes
+from tests.support.mounts import mounted_tmpfs, requires_mounts
 
 CONTENT = random_bytes(300_000)
 
@@ -176,6 +177,20 @@ def test_metadata(store: Store, tmp_path: Path) -> None:
     assert store.run("export", "report", str(tmp_path / "out"), "--metadata").status == 0
     document = json.loads((tmp_path / "out.metadata.json").read_text())
     assert document == store.run("versions", "report", "--json").lines[0]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("every", [False, True], ids=["one", "all"])
+def test_a_full_disk(store: Store, tmp_path: Path, every: bool) -> None:
+    requires_mounts()
+    store.add(random_bytes(2 << 20), "large")
+    store.add(b"x", "small")
+    with mounted_tmpfs(tmp_path / "disk", "size=1m") as disk:
+        where = ["--all", str(disk)] if every else ["large", f"{disk}/file"]
+        ran = store.run("export", *where)
+        assert (ran.status, ran.output) == (1, "")
+        assert ran.errors == f"tusd-py cas: '{where[-1]}': No space left on device\n"
+        assert os.listdir(disk) == []
 
 
 @pytest.mark.parametrize("every", [False, True], ids=["one", "all"])
