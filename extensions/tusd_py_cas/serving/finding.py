@@ -11,12 +11,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 from tusd_py.ports.extension import Host
 from tusd_py.ports.failures import StorageFailure, UploadNotFound
 from tusd_py_cas.layout import FILE_MODE
-from tusd_py_cas.model import Version
+from tusd_py_cas.model import IndexDamaged, Version
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.queue import IntakeQueue
 from tusd_py_cas.serving.versions import Versions, in_chunks
@@ -31,8 +31,11 @@ AGAIN = 3600.0
 LOOK = 2.0
 """Seconds between two looks for the signal of another process."""
 
-PAGE = 500
-"""Uploads that the index is asked about at once."""
+PAGE, AT_ONCE = 500, 50
+"""Uploads that the index is asked about at once, and for all that it knows of them."""
+
+TOLD = 20
+"""Failures in one look that have a line in the log each; the others are counted."""
 
 REST, LEAST_REST = 3.0, 0.005
 """How much longer it rests than it looks at uploads: that is work on the event loop, and there may be a million of them. And
@@ -101,22 +104,20 @@ class Finder:
 
     async def _look(self, select: _Select, is_wanted: _IsWanted) -> bool:
         found = failed = 0
-        owed = 0.0
+        pauses = _Pauses()
         try:
             async for page in self._pages():
-                for upload_id in await select(page):
-                    began = time.monotonic()
+                for upload_id, version in (await select(page)).items():
                     try:
-                        wanted = await is_wanted(upload_id)
+                        with pauses.working():
+                            wanted = await is_wanted(upload_id, version)
                     except StorageFailure as failure:
                         failed += 1
-                        fields = {"id": upload_id, "error": str(failure)}
-                        _log.warning("whether an upload is taken in can't be told", extra={"fields": fields})
-                        continue
-                    owed += REST * (time.monotonic() - began)
-                    if owed >= LEAST_REST:
-                        await asyncio.sleep(owed)
-                        owed = 0.0
+                        if failed <= TOLD:
+                            fields = {"id": upload_id, "error": str(failure)}
+                            _log.warning("whether an upload is taken in can't be told", extra={"fields": fields})
+                        wanted = False
+                    await pauses.rest()
                     if wanted:
                         found += 1
                         await self._queue.put(upload_id)
@@ -137,22 +138,39 @@ class Finder:
         if page:
             yield page
 
-    async def _without_version(self, page: Sequence[str]) -> Sequence[str]:
-        return await self._access.look(lambda: self._index.without_version(page))
+    async def _without_version(self, page: Sequence[str]) -> _Selected:
+        return dict.fromkeys(await self._access.look(lambda: self._index.without_version(page)))
 
-    async def _with_version(self, page: Sequence[str]) -> Sequence[str]:
-        others = set(await self._without_version(page))
-        return [upload_id for upload_id in page if upload_id not in others]
+    async def _with_version(self, page: Sequence[str]) -> _Selected:
+        found: dict[str, Version | None] = {}
+        for first in range(0, len(page), AT_ONCE):
+            some = page[first : first + AT_ONCE]
+            found.update(await self._access.look(lambda some=some: self._versions_of(some)))  # type: ignore[misc]
+        return found
 
-    async def _is_finished(self, upload_id: str) -> bool:
+    def _versions_of(self, upload_ids: Sequence[str]) -> _Selected:
+        """Of those that have one; None for one that is damaged. Blocks."""
+        found: dict[str, Version | None] = {}
+        for upload_id in upload_ids:
+            try:
+                version = self._index.find_version(upload_id)
+            except IndexDamaged:
+                found[upload_id] = None
+                continue
+            if version is not None:
+                found[upload_id] = version
+        return found
+
+    async def _is_finished(self, upload_id: str, _: Version | None) -> bool:
         return await self.host.look(upload_id) is not None
 
-    async def _is_another(self, upload_id: str) -> bool:
+    async def _is_another(self, upload_id: str, version: Version | None) -> bool:
+        """Whether the file is another one than the version was made of."""
         upload = await self.host.look(upload_id)
         if upload is None or in_chunks(upload):
             return False
         try:
-            chosen = await self._versions.choose(upload)
+            chosen = await self._versions.choose_from(upload, version)
         except UploadNotFound:
             return False  # it has just been removed
         if isinstance(chosen, Version):
@@ -161,5 +179,27 @@ class Finder:
         return True
 
 
-_Select = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
-_IsWanted = Callable[[str], Awaitable[bool]]
+class _Pauses:
+    """Rests between pieces of work, in proportion to how long they take."""
+
+    def __init__(self) -> None:
+        self._owed = 0.0
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._owed += REST * (time.monotonic() - began)
+
+    async def rest(self) -> None:
+        """If it is worth one."""
+        if self._owed >= LEAST_REST:
+            await asyncio.sleep(self._owed)
+            self._owed = 0.0
+
+
+_Selected = Mapping[str, Version | None]
+_Select = Callable[[Sequence[str]], Awaitable[_Selected]]
+_IsWanted = Callable[[str, Version | None], Awaitable[bool]]

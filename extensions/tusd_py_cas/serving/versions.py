@@ -54,6 +54,10 @@ class Versions:
             if in_chunks(upload):
                 raise
             return await self._inner.open_content(upload)  # its file is as good
+        return await self.choose_from(upload, version)
+
+    async def choose_from(self, upload: Upload, version: Version | None) -> Version | Content:
+        """`choose`, with what `find` has found."""
         if version is not None and version.manifest.size != upload.length:
             version = None
         if in_chunks(upload):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -29,13 +31,18 @@ async def test_what_was_finished_before_is_taken_in_and_told(keeping: Server) ->
 
 async def test_many_are_looked_at_in_pages(keeping: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "PAGE", 3)
+    monkeypatch.setattr(finding, "AT_ONCE", 2)
     for number in range(10):
         await keeping.put(f"upload{number}", b"%d" % number)
     await keeping.take("known", TEXT)
     keeping.faults.reset()
     assert await keeping.find()
     assert keeping.opened.counts.ingested == 11
-    assert keeping.faults.calls.count("index.without_version") == 2 * 4
+    assert keeping.faults.calls.count("index.without_version") == 4
+    for name in ("upload3", "known"):
+        age(keeping.path(name))
+    assert await keeping.find()
+    assert keeping.opened.counts.ingested == 13 and await keeping.is_served_from_chunks("known")
 
 
 async def test_an_upload_whose_id_was_used_again_is_taken_in_again(keeping: Server, tmp_path: Path) -> None:
@@ -49,6 +56,46 @@ async def test_an_upload_whose_id_was_used_again_is_taken_in_again(keeping: Serv
     assert await keeping.find()
     assert await keeping.is_served_from_chunks("a") and await keeping.read("a") == NOISE
     assert keeping.opened.counts.ingested == 3
+
+
+async def test_an_upload_whose_version_is_damaged_is_taken_in_again(keeping: Server) -> None:
+    for name in ("a", "b"):
+        await keeping.take(name, TEXT)
+    with contextlib.closing(sqlite3.connect(f"{keeping.repository.path}/index.db")) as connection:
+        connection.execute("UPDATE versions SET seal = zeroblob(32) WHERE upload = 'a'")
+        connection.commit()
+    assert await keeping.find() and keeping.opened.counts.ingested == 3
+    assert await keeping.is_served_from_chunks("a")
+
+
+async def test_where_nothing_can_be_looked_at_that_is_told_in_short(
+    keeping: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And everybody else goes on."""
+    monkeypatch.setattr(finding, "TOLD", 2)
+    monkeypatch.setattr(finding, "LEAST_REST", 0.0)
+    for number in range(20):
+        await keeping.put(f"a{number}", TEXT)
+
+    async def fail(_: object) -> object:
+        raise StorageFailure("no")
+
+    monkeypatch.setattr(keeping.host, "look", fail)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    going_on = asyncio.create_task(others())
+    with caplog.at_level("INFO", "tusd_py.cas"):
+        assert not await keeping.opened.finder.look_at_all()
+    going_on.cancel()
+    assert turns >= 20
+    assert caplog.text.count("can't be told") == 2
+    assert caplog.records[-1].fields == {"found": 0, "failed": 20}  # type: ignore[attr-defined]
 
 
 async def test_what_can_not_be_looked_at_holds_nobody_up(
