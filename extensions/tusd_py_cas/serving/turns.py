@@ -25,6 +25,7 @@ class Turn:
     def __init__(self, path: str) -> None:
         self._path = f"{path}/{NAME}"
         self._fd = -1
+        self._failed = ""  # what the log has been told last
 
     def __repr__(self) -> str:
         return f"<Turn {'taken' if self._fd >= 0 else 'not taken'}>"
@@ -40,10 +41,11 @@ class Turn:
         except OSError as error:
             if fd >= 0:
                 os.close(fd)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
+            if error.errno not in (errno.EAGAIN, errno.EACCES) and self._failed != str(error):
+                self._failed = str(error)
                 _log.warning("the turn at background work can't be taken", extra={"fields": {"error": str(error)}})
             return False
-        self._fd = fd
+        self._fd, self._failed = fd, ""
         return True
 
     def give_back(self) -> None:

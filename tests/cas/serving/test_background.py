@@ -180,3 +180,13 @@ async def test_who_comes_second_takes_over(tmp_path: Path, monkeypatch: pytest.M
         await one.stop()
         await until(lambda: other.opened.counts.ingested == 1)
         assert await one.is_served_from_chunks("a")
+
+
+async def test_a_turn_that_can_not_be_had_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    turn = Turn(str(tmp_path / "cas"))
+    for _ in range(3):
+        assert not turn.take()
+    assert caplog.text.count("can't be taken") == 1
+    (tmp_path / "cas").mkdir()
+    assert turn.take() and turn.take()
+    turn.give_back()
