@@ -113,7 +113,7 @@ class OpenedCas:
                 work.create_task(_keep_going(self.queue.run))
                 if self._replaces:
                     work.create_task(_keep_going(self.replacer.follow))
-                work.create_task(self._work_for_all(work))
+                work.create_task(_keep_going(lambda: self._work_for_all(work)))
         finally:
             self._running = False
             self._turn.give_back()
@@ -135,6 +135,8 @@ class OpenedCas:
         if self._closed:
             return
         self._closed = True
+        if self.queue.depth or self.queue.missed:  # another process may go on, and one that starts looks at all anyway
+            self._signal.give()
         await self._process.close()
         await self._totals.close()
         await self.access.close()

@@ -156,6 +156,40 @@ async def test_a_part_that_fails_goes_on_and_the_others_too(
     assert caplog.text.count("background work has failed") == 2
 
 
+async def test_the_work_for_all_goes_on_too(
+    keeping: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails where threads run short; all else that is done in the background went down with it."""
+    monkeypatch.setattr(opened, "RESTART", 0.0)
+    failures, take = [RuntimeError("can't start new thread")], keeping.opened._turn.take
+
+    def fail() -> bool:
+        if failures:
+            raise failures.pop()
+        return take()
+
+    monkeypatch.setattr(keeping.opened._turn, "take", fail)
+    await keeping.put("a", NOISE)
+    keeping.run()
+    await until(lambda: keeping.version("a"))
+    assert caplog.text.count("background work has failed") == 1
+
+
+async def test_who_leaves_has_another_look_for_what_it_had_in_mind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is replaced while the server goes on finishes uploads to the end, when its successor has started long since."""
+    monkeypatch.setattr(opened, "TURN", 0.01)
+    monkeypatch.setattr(finding, "LOOK", 0.01)
+    async with Server(tmp_path) as first:
+        async with Server(tmp_path, host=first.host) as second:
+            first.run()
+            await until(lambda: first.faults.calls.count("host.ids done") == 2)
+            second.run()
+            await until(lambda: first.faults.calls.count("host.ids done") == 3)
+            await second.stop()
+            second.opened.finished(await second.put("a", NOISE))
+        await until(lambda: first.version("a"))
+
+
 # Access
 
 
