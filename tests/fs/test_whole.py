@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,26 @@ def test_a_real_file_system(tmp_path: Path) -> None:
         assert systems.sync({device})
     assert not systems.trust([str(tmp_path)], {device, device + 12345})
     systems.close()
+
+
+def test_a_file_system_that_nobody_syncs_any_more_is_let_go(tmp_path: Path) -> None:
+    """A host may make and drop many applications, each with threads that end when they end."""
+    systems = FileSystems()
+    if not systems.trust([str(tmp_path)], {os.stat(tmp_path).st_dev}):
+        return
+    place = str(tmp_path)
+    assert place in open_files()
+    del systems
+    gc.collect()
+    assert place not in open_files()
+
+
+def open_files() -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return found
 
 
 def test_dirty_bytes_are_counted() -> None:

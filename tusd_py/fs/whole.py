@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import weakref
 from collections.abc import Iterable
 
 __all__ = ["FileSystems", "dirty_bytes"]
@@ -56,6 +57,7 @@ class FileSystems:
 
     def __init__(self) -> None:
         self._roots: dict[int, int] = {}  # device number -> descriptor of a directory there
+        weakref.finalize(self, _close_all, self._roots)
         self._untrusted: set[int] = set()
         self._syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if _kernel_reports_errors() else None
 
@@ -86,5 +88,10 @@ class FileSystems:
         return all(self._syncfs(self._roots[device]) == 0 for device in set(devices))
 
     def close(self) -> None:
-        while self._roots:
-            os.close(self._roots.popitem()[1])
+        """What is dropped without it is closed as well: threads may be at work on it until then."""
+        _close_all(self._roots)
+
+
+def _close_all(roots: dict[int, int]) -> None:
+    while roots:
+        os.close(roots.popitem()[1])
