@@ -78,7 +78,7 @@ class OpenedCas:
         self.opener = Opener(access, counts)
         versions = Versions(access, data)
         self.intake = intake = Intake(access, versions, data, self._process, counts)
-        self.replacer = Replacer(access, versions, data, intake, counts)
+        self.replacer = Replacer(access, versions, data, intake, counts, self.queue.add_again)
         self.finder = Finder(access, versions, self.queue, self._signal)
         self.digester = Digester(access, self._process, intake)
         self.joiner = Joiner(data, access, versions, intake, replaces=self._replaces, working=self._is_working)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tusd_py.ports.datastore import DataStore
 from tusd_py.ports.extension import Host
@@ -41,13 +41,23 @@ REMEMBERED = 10_000
 
 
 class Replacer:
-    """Works for one process; several may at once. `host` is set before anything is asked for. Belongs to an event loop."""
+    """Works for one process; several may at once. `take_again` is called with the id of an upload whose file is not the one that
+    its version was made of. `host` is set before anything is asked for. Belongs to an event loop."""
 
     host: Host
 
-    def __init__(self, access: Access, versions: Versions, inner: DataStore, intake: Intake, counts: Counts) -> None:
+    def __init__(
+        self,
+        access: Access,
+        versions: Versions,
+        inner: DataStore,
+        intake: Intake,
+        counts: Counts,
+        take_again: Callable[[str], None],
+    ) -> None:
         self._access, self._index = access, access.repository.index
         self._versions, self._inner, self._intake, self._counts = versions, inner, intake, counts
+        self._take_again = take_again
         self._soon: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._told: dict[str, None] = {}
@@ -111,7 +121,11 @@ class Replacer:
         if upload is None:
             return False  # removed, or a final that is just being put together
         version = await self._version_of(upload)
-        if version is None or not await self._may_go(upload, version):
+        if version is None:
+            if self._tell(upload_id, "an upload keeps its file, which has changed: it is taken in again"):
+                self._take_again(upload_id)
+            return False
+        if not await self._may_go(upload, version):
             return False
         gone = False
 
@@ -175,12 +189,14 @@ class Replacer:
         _forget(self._first_seen)
         return time.monotonic() - since >= LATE
 
-    def _tell(self, upload_id: str, message: str, **fields: object) -> None:
-        """Once for each upload."""
-        if upload_id not in self._told:
-            self._told[upload_id] = None
-            _forget(self._told)
-            _log.warning(message, extra={"fields": {"id": upload_id, **fields}})
+    def _tell(self, upload_id: str, message: str, **fields: object) -> bool:
+        """Once for each upload; whether this was the time."""
+        if upload_id in self._told:
+            return False
+        self._told[upload_id] = None
+        _forget(self._told)
+        _log.warning(message, extra={"fields": {"id": upload_id, **fields}})
+        return True
 
 
 def _forget(remembered: dict[str, None] | dict[str, float]) -> None:

@@ -151,6 +151,18 @@ async def test_a_relocated_upload_with_another_file_keeps_it(server: Server) -> 
     assert server.host.records["a"].storage["Type"] == "filestore"
 
 
+async def test_a_file_that_was_touched_is_taken_in_again_and_goes(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """By a program that copies files back and forth, say. Nobody else would notice before the next start."""
+    await server.take("a", TEXT)
+    age(server.path("a"))
+    for _ in range(2):
+        assert not await server.opened.replacer.look_around()
+    assert caplog.text.count("it is taken in again") == 1 and server.opened.queue.depth == 1
+    server.run()
+    await until(lambda: not server.path("a").exists())
+    assert await server.read("a") == TEXT
+
+
 async def test_a_file_that_can_not_be_looked_at_is_not_taken_for_gone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be another one by now."""
     await server.take("a", TEXT)
