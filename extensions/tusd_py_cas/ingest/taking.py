@@ -197,12 +197,19 @@ class Taking:
         if self._is_known:
             assert self._prediction is not None
             self._source.check_unchanged()
-            if not self._index.is_whole(self._prediction.manifest):  # which was followed by what was kept in memory of it
-                raise ChunksMissing(frozenset())
-            return self._prediction.manifest
+            return self._still_there(self._prediction.manifest)
         digests = self._digests.finish()
         self._source.check_unchanged()
         return self._shared.committer.add(NewContent(self._source.size, *digests, self._leaves, self._chunks))
+
+    def _still_there(self, manifest: Manifest) -> Manifest:
+        """It was followed by what memory has of it: it may be damaged, or collected meanwhile. Raises `ChunksMissing`."""
+        try:
+            if self._index.is_whole(manifest):
+                return manifest
+        except RepositoryError:
+            pass
+        raise ChunksMissing(frozenset())
 
 
 def _at_once(work: Callable[[Window], Stored], window: Window) -> Future[Stored]:

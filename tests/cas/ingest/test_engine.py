@@ -200,6 +200,24 @@ def test_collected_contents_are_stored_again(take: Taker, repository: Repository
     assert take(data).ingested.chunks_new == first.ingested.chunks
 
 
+def test_what_is_collected_while_it_is_read_once_more_is_stored_again(
+    tmp_path: Path, engine: Engine, repository: Repository
+) -> None:
+    from tusd_py_cas.keeping.collecting import collect
+
+    path, collected = tmp_path / "content", []
+    path.write_bytes(KINDS["random"])
+    first = engine.ingest(segments_of(path))
+
+    def collect_once(position: int) -> None:
+        if not collected:
+            collected.append(collect(repository, grace=-60, now=4e9).chunks)
+
+    again = engine.ingest(segments_of(path), progress=collect_once)
+    assert collected == [first.chunks] and again.chunks_new == first.chunks
+    assert repository.index.is_whole(again.manifest)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_any_number_of_threads(threads: int, tmp_path: Path) -> None:
     repository = Repository.open(str(tmp_path / "cas"), create=MEDIUM, durable=False)
