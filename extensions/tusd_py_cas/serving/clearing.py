@@ -12,7 +12,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tusd_py.ports.extension import Host
 from tusd_py.ports.failures import StorageFailure
@@ -40,6 +40,7 @@ class Clearer:
     def __init__(self, access: Access, *, grace: float) -> None:
         self._access, self._grace = access, grace
         self._repository, self._index = access.repository, access.repository.index
+        self._place = os.stat(self._repository.path)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -79,12 +80,25 @@ class Clearer:
         if not missing or not await self._access.look(self._is_in_place):
             return 0
         now = time.time()
-        since = await self._access.change(lambda: self._index.note_vanished(missing, now))
+        since = await self._access.change(lambda: self._note(missing, now))
         return sum([await self._drop(each) for each in missing if since.get(each, now) <= now - self._grace])
 
+    def _note(self, missing: Sequence[str], now: float) -> Mapping[str, float]:
+        """Since when they have been missing; what was noted by a clock that has been set back counts from now. Blocks."""
+        since = self._index.note_vanished(missing, now)
+        ahead = [upload_id for upload_id, at in since.items() if at > now]
+        if not ahead:
+            return since
+        self._index.note_present(ahead)
+        return {**since, **self._index.note_vanished(ahead, now)}
+
     def _is_in_place(self) -> bool:
-        """If the whole directory was moved or unmounted under us, it is not the records that are missing. Blocks."""
-        return os.path.exists(self._repository.path)
+        """If the whole directory was moved or unmounted under us, or another is in its place, it is not the records that are
+        missing. Blocks."""
+        try:
+            return os.path.samestat(self._place, os.stat(self._repository.path))
+        except OSError:
+            return False
 
     async def _drop(self, upload_id: str) -> bool:
         async def drop() -> None:

@@ -41,8 +41,8 @@ REMEMBERED = 10_000
 
 
 class Replacer:
-    """Works for one process; several may at once. `take_again` is called with the id of an upload whose file is not the one that
-    its version was made of. `host` is set before anything is asked for. Belongs to an event loop."""
+    """Works for one process; several may at once. `take_again` is called with the id of an upload whose file is not the one
+    that its version was made of. `host` is set before anything is asked for. Belongs to an event loop."""
 
     host: Host
 

@@ -101,10 +101,28 @@ async def test_a_directory_that_is_somewhere_else_now_drops_nothing(tmp_path: Pa
     async with Server(tmp_path / "here") as server:
         await server.take("a", NOISE)
         server.host.records.clear()
+        clearing_up = clearer(server, 0.0)
         shutil.move(tmp_path / "here", tmp_path / "there")
-        assert not await clearer(server, 0.0).look_around() and server.version("a") is not None
+        assert not await clearing_up.look_around() and server.version("a") is not None
+        (tmp_path / "here/.tusd-py/cas").mkdir(parents=True)
+        assert not await clearing_up.look_around() and server.version("a") is not None, "it is another one's"
+        shutil.rmtree(tmp_path / "here")
         shutil.move(tmp_path / "there", tmp_path / "here")
-        assert await clearer(server, 0.0).look_around() == 1
+        assert await clearing_up.look_around() == 1
+
+
+async def test_a_clock_that_is_set_back_keeps_nothing_for_longer(keeping: Server, clock: Clock) -> None:
+    for upload_id in ("a", "b"):
+        await keeping.take(upload_id, NOISE)
+    del keeping.host.records["a"]
+    assert not await clearer(keeping).look_around()
+    clock.now -= 500_000
+    del keeping.host.records["b"]
+    assert not await clearer(keeping).look_around()
+    clock.now += 99
+    assert not await clearer(keeping).look_around()
+    clock.now += 1
+    assert await clearer(keeping).look_around() == 2
 
 
 async def test_a_server_does_it_by_itself(keeping: Server) -> None:
