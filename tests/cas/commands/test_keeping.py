@@ -34,6 +34,7 @@ def test_a_sound_repository(store: Store) -> None:
         "unreadable": [],
         "healed_chunks": 0,
         "index_errors": [],
+        "index_mended": [],
         "affected": [],
         "orphans": 0,
     }
