@@ -5,10 +5,11 @@ Whatever is not finished is the inner store's alone. Of what is finished, the ve
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from tusd_py.ports.datastore import Content, DataStore, Writer
-from tusd_py.ports.failures import StorageFailure
+from tusd_py.ports.failures import OutOfSpace, StorageFailure
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.model import Version
 from tusd_py_cas.serving.access import Access
@@ -17,6 +18,8 @@ from tusd_py_cas.serving.opening import Opener
 from tusd_py_cas.serving.versions import Versions, in_chunks
 
 __all__ = ["CasStore"]
+
+_log = logging.getLogger("tusd_py.cas")
 
 
 class CasStore:
@@ -63,7 +66,15 @@ class CasStore:
             await self._inner.sync(upload)
 
     async def remove(self, upload: Upload) -> None:
-        await self._drop(upload.id)
+        """A version that stays behind is dropped by the `Clearer`, once there is no record."""
+        try:
+            await self._drop(upload.id)
+        except OutOfSpace:  # removals are what makes room
+            _log.warning("the version of an upload that is removed stays for now", extra={"fields": {"id": upload.id}})
+        except StorageFailure:
+            if in_chunks(upload):  # its record is gone already: nobody else is going to remove what there is of a file
+                await self._inner.remove(upload)
+            raise
         await self._inner.remove(upload)
 
     async def _drop(self, upload_id: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cas.serving.support import CONTENTS, NOISE, TEXT, Server, age
 from tusd_py.ports.datastore import DataStore
-from tusd_py.ports.failures import StorageFailure, UploadNotFound
+from tusd_py.ports.failures import OutOfSpace, StorageFailure, UploadNotFound
 from tusd_py.protocol.upload import Upload
 from tusd_py.testing.datastore_suite import DataStoreSuite
 
@@ -127,6 +128,47 @@ async def test_an_unreadable_version_can_be_removed(keeping: Server) -> None:
     keeping.repository.index.drop_version = lambda upload_id: dropped.append(real(upload_id))
     await keeping.remove("a")
     assert dropped == [True]
+
+
+async def test_on_a_full_disk_uploads_can_be_removed(keeping: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing else makes room. The version goes as that of an upload without a record does."""
+    await keeping.take("a", TEXT)
+    with failing(keeping, OutOfSpace("full")):
+        await keeping.remove("a")
+    assert not keeping.path("a").exists() and "stays for now" in caplog.text
+    assert keeping.version("a") is not None
+    await keeping.opened.clearer.look_around()
+    assert keeping.version("a") is None
+
+
+async def test_while_somebody_keeps_the_index_uploads_stay_as_they_are(keeping: Server) -> None:
+    await keeping.take("a", TEXT)
+    with failing(keeping, StorageFailure("busy")), pytest.raises(StorageFailure, match="busy"):
+        await keeping.remove("a")
+    assert await keeping.read("a") == TEXT and await keeping.is_served_from_chunks("a")
+
+
+async def test_but_no_file_is_left_of_one_that_has_no_record_any_more(replacing: Server) -> None:
+    """Of what is in chunks, the record goes first. A crash may have left the file, and a final has one that is empty."""
+    await replacing.take("a", TEXT)
+    upload = replacing.host.records["a"]
+    with failing(replacing, StorageFailure("busy")), pytest.raises(StorageFailure, match="busy"):
+        await replacing.store.remove(upload.evolve(storage={**upload.storage, "Type": "cas"}))
+    assert not replacing.path("a").exists()
+
+
+@contextlib.contextmanager
+def failing(server: Server, failure: Exception) -> Iterator[None]:
+    """No version can be dropped."""
+
+    def fail(_: str) -> bool:
+        raise failure
+
+    real, server.repository.index.drop_version = server.repository.index.drop_version, fail
+    try:
+        yield
+    finally:
+        server.repository.index.drop_version = real
 
 
 async def test_where_the_index_can_not_be_read_the_file_serves(keeping: Server) -> None:
