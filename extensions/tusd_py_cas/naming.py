@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from tusd_py.protocol.upload import Upload
 
-__all__ = ["NAME_KEY", "object_name", "text_metadata"]
+__all__ = ["NAME_KEY", "object_name", "series_of", "text_metadata"]
 
 _log = logging.getLogger("tusd_py.cas")
 
@@ -35,6 +35,12 @@ def object_name(upload: Upload) -> str:
         )
         return upload.id
     return name
+
+
+def series_of(upload: Upload) -> int | None:
+    """The same for uploads that become versions of one object; None for those that are objects of their own."""
+    value = upload.metadata.pairs.get(NAME_KEY)
+    return None if value is None else hash((upload.owner, value))
 
 
 def text_metadata(upload: Upload) -> Mapping[str, str]:

@@ -164,6 +164,22 @@ def test_the_same_name_makes_versions(tmp_path: Path) -> None:
         assert cas(tmp_path / "data", "cat", "reports/report@1").stdout == b"first"
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["queue", "outbox"])
+def test_versions_have_numbers_in_the_order_in_which_they_came(tmp_path: Path, told: bool) -> None:
+    """However large they are: nobody waits between them."""
+    with Receiver() as receiver:
+        hooks = (f"-hooks-http={receiver.url}", "-hooks-enabled-events=post-ingest") if told else ()
+        with server_in(tmp_path / "data", "keep", *hooks) as server:
+            tus = server.client()
+            contents = [RANDOM + TEXT, b"second", RANDOM, b"fourth", TEXT]
+            paths = [tus.create(len(data), data, upload_metadata=f"object {b64('report')}") for data in contents]
+            for path in paths:
+                until_ingested(server, path)
+    listed = cas(tmp_path / "data", "versions", "report", "--json").stdout.splitlines()
+    assert [json.loads(line)["upload"] for line in listed] == [name_of(path) for path in paths]
+    assert cas(tmp_path / "data", "cat", "report@2").stdout == b"second"
+
+
 # Concatenation
 
 

@@ -12,6 +12,7 @@ from tusd_py.ports.extension import Host
 from tusd_py.ports.readings import Reading
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.ingest.client import IngestProcess
+from tusd_py_cas.naming import series_of
 from tusd_py_cas.repository import Repository
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.clearing import Clearer
@@ -90,7 +91,7 @@ class OpenedCas:
 
     def finished(self, upload: Upload) -> None:
         if not self._tells:  # else the outbox will say so
-            self.queue.add(upload.id)
+            self.queue.add(upload.id, series_of(upload))
 
     async def take(self, upload_id: str) -> None:
         """See to it that a finished upload is a version, and tell of it. Of one that is gone by now there is nothing to be

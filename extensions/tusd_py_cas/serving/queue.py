@@ -1,4 +1,5 @@
-"""Finished uploads that have still to be taken in: several at once, the oldest first, and again what could not be.
+"""Finished uploads that have still to be taken in: several at once, the oldest first, and again what could not be. Versions of
+one object come one after the other, so that their numbers are in the order in which the uploads were finished.
 
 In memory and bounded. What does not fit in, or goes with the process, the `Finder` finds: every finished upload that is no
 version is one that waits.
@@ -12,6 +13,7 @@ import heapq
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -40,11 +42,12 @@ RETRY, LONGEST_RETRY = 1.0, 600.0
 
 @dataclass(order=True, slots=True)
 class _Waiting:
-    """An upload in the queue; `since` and `due` by the monotonic clock."""
+    """An upload in the queue; `since` and `due` by the monotonic clock. The others of its `series` wait until it is done."""
 
     due: float
     upload_id: str = field(compare=False)
     since: float = field(compare=False)
+    series: int | None = field(default=None, compare=False)
     attempts: int = field(default=0, compare=False)
 
 
@@ -56,6 +59,8 @@ class IntakeQueue:
         self.missed = True
         """Whether there may be uploads that nobody remembers: at first, and when there were too many. For others to reset."""
         self._waiting: dict[str, _Waiting] = {}  # the oldest first
+        self._series: dict[int, deque[_Waiting]] = {}  # what waits behind the one that is running or waiting
+        self._behind = 0  # how many these are
         self._failed: list[_Waiting] = []  # a heap, by when they are due
         self._running: dict[asyncio.Task[None], _Waiting] = {}
         self._wake, self._room = asyncio.Event(), asyncio.Event()
@@ -66,7 +71,7 @@ class IntakeQueue:
     @property
     def depth(self) -> int:
         """Uploads that have still to be taken in, as far as they are remembered."""
-        return len(self._running) + len(self._waiting) + len(self._failed)
+        return len(self._running) + len(self._waiting) + self._behind + len(self._failed)
 
     @property
     def age(self) -> float:
@@ -75,15 +80,22 @@ class IntakeQueue:
         times = [each.since for each in (*self._running.values(), *self._failed, *([] if first is None else [first]))]
         return time.monotonic() - min(times) if times else 0.0
 
-    def add(self, upload_id: str) -> None:
-        """Have an upload taken in. Returns at once."""
+    def add(self, upload_id: str, series: int | None = None) -> None:
+        """Have an upload taken in, after those of its series that were added before. Returns at once."""
         if upload_id in self._waiting:
             return
-        if len(self._waiting) + len(self._failed) >= LIMIT:
+        if len(self._waiting) + self._behind + len(self._failed) >= LIMIT:
             self.missed = True
             return
         now = time.monotonic()
-        self._waiting[upload_id] = _Waiting(now, upload_id, now)
+        waiting = _Waiting(now, upload_id, now, series)
+        if series in self._series:
+            self._series[series].append(waiting)
+            self._behind += 1
+            return
+        if series is not None:
+            self._series[series] = deque()
+        self._waiting[upload_id] = waiting
         if len(self._running) < AT_ONCE:
             self._wake.set()
 
@@ -131,9 +143,23 @@ class IntakeQueue:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         waiting = self._running.pop(task)
-        if task.cancelled():
-            self._waiting.setdefault(waiting.upload_id, waiting)
+        if task.cancelled() and waiting.upload_id not in self._waiting:
+            self._waiting[waiting.upload_id] = waiting
+        elif waiting.series is not None:
+            self._go_on(waiting.series)
+            waiting.series = None  # if it has failed, the others do not wait for it
         self._wake.set()
+
+    def _go_on(self, series: int) -> None:
+        """One is done: the next one's turn, if there is any that does not wait for another reason already."""
+        behind = self._series[series]
+        while behind:
+            following = behind.popleft()
+            self._behind -= 1
+            if following.upload_id not in self._waiting:
+                self._waiting[following.upload_id] = following
+                return
+        del self._series[series]
 
     async def _try(self, waiting: _Waiting) -> None:
         try:

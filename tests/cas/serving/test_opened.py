@@ -14,6 +14,7 @@ from tusd_py_cas.index import Totals
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.serving import finding, metrics, open_cas, opened
 from tusd_py_cas.serving.access import WRITERS, Access
+from tusd_py_cas.serving.consumer import CasConsumer
 from tusd_py_cas.serving.metrics import TotalsKept
 
 from tests.cas.serving.support import NOISE, TEXT, DictHost, Server, until
@@ -22,6 +23,7 @@ from tusd_py.fs.sync import GroupSync
 from tusd_py.ports.extension import Opened, Place
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.hooks import HookEvent, HookType
+from tusd_py.protocol.metadata import Metadata
 from tusd_py.protocol.upload import Upload
 
 
@@ -113,6 +115,30 @@ async def test_with_hooks_that_want_to_know_uploads_come_by_the_outbox(tmp_path:
     assert [event.type for event in host.events.values()] == [HookType.POST_INGEST]
     await extension.close()
     inner.close()
+
+
+async def test_what_comes_by_the_outbox_is_taken_in_in_its_order() -> None:
+    """A large upload takes longer, and the next version of its object waits for it."""
+    begun: list[str] = []
+    go = asyncio.Event()
+
+    async def take(upload_id: str) -> None:
+        begun.append(upload_id)
+        await go.wait()
+
+    def event(upload_id: str, name: bytes | None) -> HookEvent:
+        metadata = Metadata({} if name is None else {"object": name})
+        return HookEvent(type=HookType.POST_FINISH, upload=Upload(id=upload_id, length=0, metadata=metadata))
+
+    consumer = CasConsumer(take)
+    uploads = [("a1", b"a"), ("a2", b"a"), ("b1", b"b"), ("x", None), ("y", None)]
+    deliveries = [asyncio.create_task(consumer.deliver(event(*each))) for each in uploads]
+    await until(lambda: len(begun) == 4)
+    await asyncio.sleep(0.01)
+    assert begun == ["a1", "b1", "x", "y"]
+    go.set()
+    await asyncio.gather(*deliveries)
+    assert begun[-1] == "a2"
 
 
 def test_files_are_not_given_up_where_nobody_knows_who_has_been_told(tmp_path: Path) -> None:

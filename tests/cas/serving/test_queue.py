@@ -181,3 +181,63 @@ async def test_what_is_given_up_waits_again(takes: Takes) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert queue.depth == 1 and not queue._running
+
+
+async def test_versions_of_one_object_come_one_after_the_other(queue: IntakeQueue, takes: Takes) -> None:
+    takes.go.clear()
+    for name in ("a1", "a2", "b1", "a3", "b2"):
+        queue.add(name, series=ord(name[0]))
+    queue.add("other")
+    await until(lambda: len(takes.begun) == 3)
+    await asyncio.sleep(0.01)
+    assert takes.begun == ["a1", "b1", "other"] and queue.depth == 6
+    takes.go.set()
+    await until(lambda: not queue.depth)
+    assert [name for name in takes.begun if name[0] == "a"] == ["a1", "a2", "a3"]
+    assert [name for name in takes.begun if name[0] == "b"] == ["b1", "b2"]
+    queue.add("a4", series=ord("a"))
+    await until(lambda: takes.begun[-1] == "a4")
+
+
+async def test_a_failure_holds_the_others_of_its_series_up_no_longer(
+    queue: IntakeQueue, takes: Takes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "RETRY", 0.01)
+    takes.failures["a1"] = [StorageFailure("full")]
+    for name in ("a1", "a2", "a3"):
+        queue.add(name, series=1)
+    await until(lambda: not queue.depth)
+    assert sorted(takes.begun) == ["a1", "a1", "a2", "a3"] and not queue._series
+
+
+async def test_a_series_whose_next_upload_waits_already(queue: IntakeQueue, takes: Takes) -> None:
+    """Found by a look at all uploads meanwhile."""
+    takes.go.clear()
+    queue.add("a1", series=1)
+    for number in range(AT_ONCE):
+        queue.add(f"{number}")
+    queue.add("a2", series=1)
+    queue.add("a2")
+    queue.add("a3", series=1)
+    await until(lambda: len(takes.begun) == AT_ONCE)
+    takes.go.set()
+    await until(lambda: not queue.depth)
+    assert sorted(takes.begun[AT_ONCE + 1 :]) in (["a2", "a2", "a3"], ["a2", "a3"]) and not queue._series
+
+
+async def test_a_series_that_is_given_up_goes_on_where_it_was(takes: Takes) -> None:
+    takes.go.clear()
+    queue = IntakeQueue(takes)
+    for name in ("a1", "a2"):
+        queue.add(name, series=1)
+    running = asyncio.create_task(queue.run())
+    await until(lambda: takes.begun)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert queue.depth == 2
+    takes.go.set()
+    running = asyncio.create_task(queue.run())
+    await until(lambda: not queue.depth)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert takes.begun == ["a1", "a1", "a2"] and not queue._series
