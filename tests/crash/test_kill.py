@@ -75,15 +75,17 @@ def test_the_others_go_on_when_one_worker_is_killed(tmp_path: Path) -> None:
     sources = [bytes(take_source(rng, 5 << 20)) for _ in range(12)]
     with ServerProcess(tmp_path / "data", "-workers=2") as server, ThreadPoolExecutor(3) as pool:
         uploads = [pool.submit(ResumingClient(server.client(), source).upload) for source in sources]
+        killed: list[int] = []
         for _ in range(4):
-            workers = until(lambda: two_workers(server.pid), what="the dead worker is not replaced")
-            os.kill(rng.choice(workers), signal.SIGKILL)
+            workers = until(lambda: two_workers(server.pid, killed), what="the dead worker is not replaced")
+            killed.append(rng.choice(workers))
+            os.kill(killed[-1], signal.SIGKILL)
         for upload, source in zip(uploads, sources, strict=True):
             got = server.client().get(upload.result(60))
             assert got.status == 200 and digest(got.body) == digest(source)
 
 
-def two_workers(leader: int) -> list[int]:
-    """The workers' processes once there are two of them, else none."""
-    workers = [pid for pid in processes_of(leader) if pid != leader]
+def two_workers(leader: int, killed: list[int]) -> list[int]:
+    """The workers' processes once there are two of them, else none. Some that were `killed` may not be gone yet."""
+    workers = [pid for pid in processes_of(leader) if pid not in (leader, *killed)]
     return workers if len(workers) == 2 else []
