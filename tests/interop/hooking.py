@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tests.wire.hooking import Hooking, web_service
+from tests.wire.hooking import Hooking, read, web_service
 from tusd_py.protocol.hooks import HookType
 
 BASH = """#!/bin/bash
@@ -36,12 +36,16 @@ Path("told", "." + name).write_text(message)
 os.rename(f"told/.{{name}}", f"told/{{name}}")
 while os.path.exists(f"hang-{{kind}}"):
     time.sleep(0.02)
-if os.path.exists(f"fail-{{kind}}"):
-    sys.exit(Path(f"fail-{{kind}}").read_text())
-if '"IsFinal":true' in message and os.path.exists(f"answer-{{kind}}-final"):
-    kind += "-final"
-if os.path.exists(f"answer-{{kind}}"):
-    print(Path(f"answer-{{kind}}").read_text())
+def text(name):
+    try:
+        return Path(name).read_text()
+    except FileNotFoundError:
+        return None
+if failure := text(f"fail-{{kind}}"):
+    sys.exit(failure)
+final = text(f"answer-{{kind}}-final") if '"IsFinal":true' in message else None
+if answer := final or text(f"answer-{{kind}}"):
+    print(answer)
 """
 
 MODULE = """
@@ -58,12 +62,17 @@ def hook(event):
     (HERE / "told" / f".{name}").rename(HERE / "told" / name)
     while (HERE / f"hang-{kind}").exists():
         time.sleep(0.02)
-    if (HERE / f"fail-{kind}").exists():
-        raise HookFailure((HERE / f"fail-{kind}").read_text())
-    if event.upload.partials is not None and (HERE / f"answer-{kind}-final").exists():
-        kind += "-final"
-    answer = HERE / f"answer-{kind}"
-    return parse_hook_answer(answer.read_bytes()) if answer.exists() else None
+    if failure := text(f"fail-{kind}"):
+        raise HookFailure(failure)
+    final = text(f"answer-{kind}-final") if event.upload.partials is not None else None
+    answer = final or text(f"answer-{kind}")
+    return parse_hook_answer(answer.encode()) if answer else None
+
+def text(name):
+    try:
+        return (HERE / name).read_text()
+    except FileNotFoundError:
+        return None
 """
 
 
@@ -98,8 +107,8 @@ def _web(directory: Path) -> Iterator[ClientHooking]:
             works, answer = take(message, kind)
             while (directory / f"hang-{kind}").exists():
                 time.sleep(0.02)
-            final = directory / f"answer-{kind}-final"
-            return works, final.read_bytes() if b'"IsFinal":true' in message and final.exists() else answer
+            final = read(directory / f"answer-{kind}-final") if b'"IsFinal":true' in message else None
+            return works, final or answer
 
         service.take = taken  # type: ignore[method-assign]
         yield ClientHooking(directory, service.arguments)

@@ -38,12 +38,25 @@ def hook(event):
     name = f"{time.time_ns()}-{os.getpid()}"
     (HERE / "told" / f".{name}").write_bytes(build_hook_message(event))
     (HERE / "told" / f".{name}").rename(HERE / "told" / name)
-    failure = HERE / f"fail-{event.type}"
-    if failure.exists():
-        raise HookFailure(failure.read_text())
-    answer = HERE / f"answer-{event.type}"
-    return parse_hook_answer(answer.read_bytes()) if answer.exists() else None
+    if failure := text(f"fail-{event.type}"):
+        raise HookFailure(failure)
+    answer = text(f"answer-{event.type}")
+    return parse_hook_answer(answer.encode()) if answer else None
+
+def text(name):
+    try:
+        return (HERE / name).read_text()
+    except FileNotFoundError:
+        return None
 """
+
+
+def read(path: Path) -> bytes | None:
+    """A test may take the file away at any moment."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 class Hooking:
@@ -93,10 +106,10 @@ class Hooking:
         name = f"{len(os.listdir(self.told_in)):06}"
         (self.told_in / f".{name}").write_bytes(message)
         (self.told_in / f".{name}").rename(self.told_in / name)
-        failure, answer = self.directory / f"fail-{kind}", self.directory / f"answer-{kind}"
-        if failure.exists():
-            return False, failure.read_bytes()
-        return True, answer.read_bytes() if answer.exists() else b"{}"
+        failure = read(self.directory / f"fail-{kind}")
+        if failure is not None:
+            return False, failure
+        return True, read(self.directory / f"answer-{kind}") or b"{}"
 
 
 @contextmanager
