@@ -24,7 +24,7 @@ from tusd_py_cas.ingest.engine import Cancelled, Engine
 from tusd_py_cas.ingest.messages import Message, error_to_json, ingested_to_json, segments_from_json
 from tusd_py_cas.ingest.priority import ignore_signals, yield_to_others
 from tusd_py_cas.ingest.threads import started_pool
-from tusd_py_cas.keeping.collecting import collect
+from tusd_py_cas.keeping.collecting import AlreadyCollecting, Collected, collect
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.repository import Repository
 
@@ -74,10 +74,16 @@ class Desk:
             case "digest":
                 return self._digest(bytes.fromhex(message["name"]), cancelled.is_set)
             case "collect":
-                grace, dry_run = message["grace"], message["dry_run"]
-                return asdict(collect(self._repository, grace=grace, now=time.time(), dry_run=dry_run))
+                return self._collect(message["grace"], dry_run=message["dry_run"])
             case other:
                 raise StorageFailure(f"the ingest process is asked for {other!r}, which it does not know")
+
+    def _collect(self, grace: float, *, dry_run: bool) -> Message:
+        """Nothing where somebody does it just now, by hand perhaps: then it is being done."""
+        try:
+            return asdict(collect(self._repository, grace=grace, now=time.time(), dry_run=dry_run))
+        except AlreadyCollecting:
+            return asdict(Collected())
 
     def _digest(self, name: bytes, cancelled: Callable[[], bool]) -> Message:
         manifest = self._repository.index.find_manifest(name)

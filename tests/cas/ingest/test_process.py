@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -139,6 +140,15 @@ async def test_collecting(start: Start, content: Path, repository: Repository, c
         assert (await process.collect(grace=-1))["chunks"] == taken.chunks
     assert repository.index.totals().chunks == 0
     assert "garbage collected" in [record.message for record in caplog.records], "what the process logs is logged here"
+
+
+async def test_where_somebody_else_collects_there_is_nothing_to_do(start: Start, content: Path, repository: Repository) -> None:
+    process = start()
+    await process.take(segments_of(content))
+    with Path(repository.path, "collecting.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not any((await process.collect(grace=-1)).values())
+    assert any((await process.collect(grace=-1)).values())
 
 
 async def test_failures_are_what_they_were(start: Start, tmp_path: Path) -> None:
