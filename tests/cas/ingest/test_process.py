@@ -145,7 +145,7 @@ async def test_collecting(start: Start, content: Path, repository: Repository, c
 async def test_where_somebody_else_collects_there_is_nothing_to_do(start: Start, content: Path, repository: Repository) -> None:
     process = start()
     await process.take(segments_of(content))
-    with Path(repository.path, "collecting.lock").open("w") as lock:
+    with Path(repository.path, "collecting.lock").open("w") as lock:  # noqa: ASYNC230
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert not any((await process.collect(grace=-1)).values())
     assert any((await process.collect(grace=-1)).values())
