@@ -167,6 +167,21 @@ async def test_who_listens_is_told_behind_consumers(world: World, monkeypatch: p
     assert seen == ["post-create []", "post-finish []"] and told.heard == ["id1"]
 
 
+async def test_who_listens_is_told_though_nobody_waits_for_the_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may cancel a request whose client has gone away, also while consumers are told."""
+    told = Told(world, HookType.POST_FINISH)
+    uploads = told.open()
+
+    async def cancelled(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    upload = await uploads.create(create(2), ScriptedBody())
+    monkeypatch.setattr(told.outbox, "confirm", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await send(uploads, upload.id, 0, b"ab")
+    assert told.heard == [upload.id] and (await uploads.look(upload.id)).finished
+
+
 async def test_a_refused_creation_is_not_told_of(told: Told) -> None:
     told.world.probe.fail("info.create", OutOfSpace("full"))
     with pytest.raises(OutOfSpace):

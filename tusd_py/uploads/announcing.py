@@ -86,9 +86,11 @@ class Announcer:
     async def finished(self, upload: Upload, call: Call) -> None:
         """The upload is finished, durable and accepted."""
         self._prepared.pop(upload.id, None)  # whatever comes of this: it is not to be prepared again
-        await self._confirm(HookType.POST_FINISH, upload, call)
-        for listener in self._listeners:
-            listener(upload)
+        try:
+            await self._confirm(HookType.POST_FINISH, upload, call)
+        finally:  # who is cancelled meanwhile has finished it all the same
+            for listener in self._listeners:
+                listener(upload)
 
     async def removed(self, upload: Upload, call: Call) -> None:
         """The upload is gone. If nobody got to say that it was created, or finished, that comes first."""
