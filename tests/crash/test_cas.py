@@ -105,7 +105,7 @@ def test_what_is_finished_survives_many_power_cuts(kind: str, mode: str) -> None
 def test_hooks_are_told_of_every_version_whenever_the_server_is_killed(tmp_path: Path, mode: str) -> None:
     """Also when it was killed behind the version and before the event."""
     seed = new_seed()
-    chance, finished = random.Random(seed), list[str]()
+    why, chance, finished = f"{SEED_VARIABLE}={seed}", random.Random(seed), list[str]()
     flags = (f"-cas={mode}", "-hooks-enabled-events=post-ingest", "-hooks-http-retry=0", *FLAGS)
     with Receiver(failing=0.1) as receiver:
         server = ServerProcess(tmp_path / "data", f"-hooks-http={receiver.url}", *flags)
@@ -121,6 +121,7 @@ def test_hooks_are_told_of_every_version_whenever_the_server_is_killed(tmp_path:
         receiver.failing = 0.0
         with server:
             names = {path.rsplit("/", 1)[1] for path in finished}
-            until(lambda: names <= {one.upload for one in receiver.told if one.accepted}, 60, what=f"{SEED_VARIABLE}={seed}: not all are told")
+            accepted = lambda: {one.upload for one in list(receiver.told) if one.accepted}  # noqa: E731
+            until(lambda: names <= accepted(), 60, what=f"not all are told ({why})")
     for upload_id, events in receiver.by_upload().items():
-        assert len({event.event_id for event in events}) == 1, f"{SEED_VARIABLE}={seed}: {upload_id} has become several versions"
+        assert len({event.event_id for event in events}) == 1, f"{upload_id} has become several versions ({why})"

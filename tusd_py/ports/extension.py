@@ -1,8 +1,8 @@
 """What an extension adds to the server, and what the server does for it.
 
 An extension is a package of its own, found by the entry point group `tusd_py.extensions`, whose entries name an `Extension`. It
-imports `tusd_py.ports`, `tusd_py.protocol`, `tusd_py.fs` and `tusd_py.testing`, and nothing else of the server. What is named by the entry
-point is loaded by every command, so it must not import much; `open` may.
+imports `tusd_py.ports`, `tusd_py.protocol`, `tusd_py.fs` and `tusd_py.testing`, and nothing else of the server. What is named by
+the entry point is loaded by every command, so it must not import much; `open` may.
 """
 
 from __future__ import annotations
