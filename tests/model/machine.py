@@ -288,7 +288,7 @@ class TusMachine(RuleBasedStateMachine):
         answer = self.request(method, upload.path, head)
         assert (answer.status, answer.headers["tus-version"]) == (412, "1.0.0")
 
-    @rule(chance=st.integers(0, 15))
+    @rule(chance=st.integers(0, 31))
     def kill(self, chance: int) -> None:
         if chance == 7:
             self.disconnect()
