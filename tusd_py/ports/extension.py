@@ -1,8 +1,8 @@
 """What an extension adds to the server, and what the server does for it.
 
 An extension is a package of its own, found by the entry point group `tusd_py.extensions`, whose entries name an `Extension`. It
-imports `tusd_py.ports`, `tusd_py.protocol`, `tusd_py.fs` and `tusd_py.testing`, and nothing else of the server. What is named by
-the entry point is loaded by every command, so it must not import much; `open` may.
+imports `tusd_py.ports`, `tusd_py.protocol`, `tusd_py.fs` and `tusd_py.testing`, and nothing else of the server. What is named
+by the entry point is loaded by every command, so it must not import much; `open` may.
 """
 
 from __future__ import annotations
@@ -123,9 +123,10 @@ class Opened(Protocol):
         """The server is there. Called once, before anything is delivered."""
 
     def finished(self, upload: Upload) -> None:
-        """This process has finished an upload: it is durable and accepted, and consumers have been told. Called once on the
-        event loop, returns at once, raises nothing. A crash may keep it from being called, and what other processes finish
-        it is not called for: who must hear of every upload has a consumer, or looks for what was missed (`Host.ids`)."""
+        """This process has finished an upload: it is durable and accepted, and consumers have been told (or were being told when
+        somebody cancelled that). Called once on the event loop, returns at once, raises nothing. A crash may keep it from being
+        called, and what other processes finish it is not called for: who must hear of every upload has a consumer, or looks
+        for what was missed (`Host.ids`)."""
 
     async def run(self) -> None:
         """Work in the background, until cancelled."""
