@@ -123,10 +123,10 @@ class Opened(Protocol):
         """The server is there. Called once, before anything is delivered."""
 
     def finished(self, upload: Upload) -> None:
-        """This process has finished an upload: it is durable and accepted, and consumers have been told (or were being told when
-        somebody cancelled that). Called once on the event loop, returns at once, raises nothing. A crash may keep it from being
-        called, and what other processes finish it is not called for: who must hear of every upload has a consumer, or looks
-        for what was missed (`Host.ids`)."""
+        """This process has finished an upload: it is durable and accepted, and consumers have been told (or were being told
+        when somebody cancelled that). Called once on the event loop, returns at once, raises nothing. A crash may keep it from
+        being called, and what other processes finish it is not called for: who must hear of every upload has a consumer, or
+        looks for what was missed (`Host.ids`)."""
 
     async def run(self) -> None:
         """Work in the background, until cancelled."""
