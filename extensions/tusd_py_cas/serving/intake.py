@@ -25,7 +25,7 @@ from tusd_py_cas.naming import object_name, text_metadata
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.counts import Counts
 from tusd_py_cas.serving.described import post_ingest
-from tusd_py_cas.serving.versions import Versions, is_made_of
+from tusd_py_cas.serving.versions import Versions, in_chunks, is_made_of
 
 __all__ = ["Intake", "Taken", "Taker"]
 
@@ -189,7 +189,12 @@ class Intake:
         made: list[Version] = []
 
         async def attach(upload: Upload) -> None:
-            now = await self._inner.open_content(upload)
+            try:
+                now = await self._inner.open_content(upload)
+            except StorageFailure:
+                if in_chunks(upload):
+                    return  # somebody else has taken it in, and given its file up
+                raise
             await now.close()
             if now.version == file.version:
                 made.append(await self._access.change(lambda: self.add_version(upload, manifest, file.modified, file)))

@@ -278,6 +278,29 @@ async def test_a_cancelled_delivery_lets_nobody_else_down(keeping: Server) -> No
     await keeping.opened.intake.idle()
 
 
+async def test_another_process_gives_its_file_up_while_it_is_taken_in(tmp_path: Path) -> None:
+    """Who looks for what was missed finds what somebody else is just taking in."""
+    async with Server(tmp_path, "replace") as one, Server(tmp_path, "replace", host=one.host) as other:
+        await one.put("a", NOISE)
+
+        async def overtake() -> None:
+            await other.deliver("a")
+            assert await other.replace("a")
+
+        one.faults.acts["host.relocate"] = overtake
+        taken = await one.opened.intake.take("a")
+        assert taken is not None and not taken.fresh and await one.read("a") == NOISE
+        assert not one.opened.counts.failures and not one.opened.intake.failed
+
+
+async def test_a_file_is_taken_in_whose_record_says_that_it_went(replacing: Server) -> None:
+    """Of an upload whose version is lost, the file may be there all the same."""
+    upload = await replacing.put("a", NOISE)
+    replacing.host.records["a"] = upload.evolve(storage={**upload.storage, "Type": "cas"})
+    await replacing.deliver("a")
+    assert replacing.version("a") is not None and await replacing.replace("a") and await replacing.read("a") == NOISE
+
+
 async def test_two_processes_at_once(tmp_path: Path) -> None:
     async with Server(tmp_path) as one, Server(tmp_path, host=one.host) as other:
         for number in range(10):
