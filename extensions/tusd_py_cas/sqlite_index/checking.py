@@ -91,7 +91,7 @@ def _told(connections: Connections, part: Callable[[sqlite3.Connection], list[st
 def _schema(connection: sqlite3.Connection) -> list[str]:
     found, expected = describe(connection), expected_schema()
     different = {key for key in found.keys() | expected.keys() if found.get(key, "") != expected.get(key, "")}
-    return [f"the {kind} {name!r} is not as it was made" for kind, name in sorted(different)]
+    return [f"the {kind} {name!r} is not as it was made" for kind, name in sorted(different, key=repr)]  # a name may be no text
 
 
 def _integrity(connection: sqlite3.Connection) -> list[str]:

@@ -169,6 +169,15 @@ def test_edited_rows_are_found(tmp_path: Path, statement: str, sentence: str) ->
     index.close()
 
 
+def test_a_name_in_the_schema_that_is_no_text_is_found(tmp_path: Path) -> None:
+    make(tmp_path / "index.db")
+    changed = "UPDATE sqlite_schema SET name = CAST(name AS BLOB) WHERE name = 'versions_raw'"
+    edit(tmp_path / "index.db", "PRAGMA writable_schema = ON", changed)
+    index = open_index(tmp_path / "index.db", create=False)
+    assert "the index 'versions_raw' is not as it was made" in list(index.check())
+    index.close()
+
+
 def test_a_condemned_chunk_in_use_is_found(tmp_path: Path) -> None:
     make(tmp_path / "index.db")
     connection = sqlite3.connect(tmp_path / "index.db", isolation_level=None)
