@@ -7,16 +7,21 @@ storing new data (`tests/bench/cas_ingest.py`), and leaves the cache to uploads.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
 import os
-import threading
+from queue import LifoQueue
 
 __all__ = ["write_past_cache"]
 
-_PIECE = 1 << 20
-"""Bytes that are copied to where the disk can take them from, and written, at a time: they stay in the processor's cache."""
+_PIECE = 4 << 20
+"""Bytes that are copied to where the disk can take them from, and written, at a time: nearly every chunk at once, and from few
+large pages. One MiB at a time, from small pages, costs a tenth more of the processor time of storing new data."""
+
+_BUFFERS = 8
+"""At most, for all threads: whoever has none waits for the disk that the others write to."""
 
 _BLOCK = 4096
 """Addresses, positions and lengths are multiples of it: no disk wants more."""
@@ -25,13 +30,16 @@ _NOT_SO = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 """What file systems answer that do not write past the cache, or not from or to there."""
 
 
-class _PerThread(threading.local):
-    def __init__(self) -> None:
-        memory = mmap.mmap(-1, _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # begins with a page, and is not a fork's
-        self.buffer = memoryview(memory)
+def _new() -> memoryview:
+    memory = mmap.mmap(-1, _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # begins with a page, and is not a fork's
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
-_per_thread = _PerThread()
+_free: LifoQueue[memoryview | None] = LifoQueue()  # None for one that has not been made yet; the last used is in the cache
+for _ in range(_BUFFERS):
+    _free.put(None)
 
 
 def write_past_cache(fd: int, data: bytes | memoryview) -> int:
@@ -56,6 +64,11 @@ def write_past_cache(fd: int, data: bytes | memoryview) -> int:
 def _write_piece(fd: int, piece: memoryview, position: int) -> int:
     """The bytes that were written; more than there are where the last block was filled up."""
     blocks = -(-len(piece) // _BLOCK) * _BLOCK
-    buffer = _per_thread.buffer
-    buffer[: len(piece)] = piece
-    return os.pwrite(fd, buffer[:blocks], position)
+    buffer = _free.get()
+    try:
+        if buffer is None:
+            buffer = _new()
+        buffer[: len(piece)] = piece
+        return os.pwrite(fd, buffer[:blocks], position)
+    finally:
+        _free.put(buffer)

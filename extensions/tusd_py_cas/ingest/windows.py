@@ -15,8 +15,12 @@ __all__ = ["SMALL", "Buffers", "Window"]
 WINDOW = 16 << 20
 """Bytes: half a chunk or one and a half are read again with the next window, so it should hold many."""
 
-MEMORY = 128 << 20
-"""Bytes of all windows together; the rest of a process that takes 256 MiB is for the interpreter, compressors and the index."""
+MEMORY = 96 << 20
+"""Bytes of all windows together, as long as there are enough of them; the rest of a process that takes 256 MiB is for the
+interpreter, compressors, the index, and what is on its way to the disk."""
+
+ENOUGH = 4
+"""Windows: while one waits for the disk, others are read, hashed and compressed."""
 
 SMALL = 1 << 20
 """Bytes of a content up to which it has a buffer of its own, so that many can wait for the disk at once."""
@@ -58,7 +62,7 @@ class Buffers:
 
     def __init__(self, max_chunk: int) -> None:
         self.size = max(WINDOW, 2 * max_chunk)
-        self.count = max(2, MEMORY // self.size)
+        self.count = max(ENOUGH, MEMORY // self.size)
         self._free: SimpleQueue[mmap.mmap] = SimpleQueue()
         for _ in range(self.count):
             self._free.put(_new(self.size))

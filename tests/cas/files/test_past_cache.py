@@ -6,7 +6,9 @@ import errno
 import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import LifoQueue
 
 import pytest
 from tusd_py_cas import past_cache
@@ -15,8 +17,9 @@ from tusd_py_cas.past_cache import write_past_cache
 
 from tests.support.mounts import LoopDisk, mounted_tmpfs, requires_mounts
 
-DATA = random.Random(1).randbytes(3 << 20)
-SIZES = [1, 511, 4096, 4097, 128 << 10, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (2 << 20) + 4095, 3 << 20]
+PIECE = past_cache._PIECE
+DATA = random.Random(1).randbytes(3 * PIECE)
+SIZES = [1, 511, 4096, 4097, 128 << 10, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 4095, 3 * PIECE]
 
 Write = Callable[[int, memoryview, int], int]
 
@@ -52,7 +55,7 @@ def test_other_file_systems(kind: str) -> None:
 
 def test_in_memory(tmp_path: Path) -> None:
     requires_mounts()
-    with mounted_tmpfs(tmp_path / "small", "size=8m") as mount:
+    with mounted_tmpfs(tmp_path / "small", "size=16m") as mount:
         check(mount / "file", DATA[:-1])
 
 
@@ -100,9 +103,31 @@ def test_writes_that_are_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_fork_has_memory_of_its_own(tmp_path: Path) -> None:
     """Or both would write what either has put there."""
     check(tmp_path / "file", DATA)
-    before = bytes(past_cache._per_thread.buffer)
+    buffer = past_cache._free.queue[-1]
+    assert buffer is not None
+    before = bytes(buffer)
     if (child := os.fork()) == 0:
-        past_cache._per_thread.buffer[:4] = b"fork"
+        buffer[:4] = b"fork"
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert past_cache._per_thread.buffer == before
+    assert buffer == before
+
+
+def test_buffers_are_given_back_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(past_cache, "_free", free := LifoQueue[memoryview | None]())
+    free.put(None)
+    for name in ("os.pwrite", "_new"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"tusd_py_cas.past_cache.{name}", fail)
+            with pytest.raises(OSError, match="Input/output error"):
+                write_temporary(str(tmp_path / "file"), DATA, durable=True)
+            free.put(free.get(timeout=1) and None)
+    check(tmp_path / "file", DATA)
+
+
+def test_more_threads_than_buffers(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3 * past_cache._BUFFERS) as pool:
+        list(pool.map(lambda n: check(tmp_path / f"{n}", DATA[n : n + (1 << 20)]), range(6 * past_cache._BUFFERS)))
