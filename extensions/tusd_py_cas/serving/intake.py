@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,12 +56,11 @@ class Taker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An upload and its version; `fresh` if it was made just now, and `ingested` says what was stored for it, if anything."""
+    """An upload and its version; `fresh` if that was made, and told of, just now."""
 
     upload: Upload
     version: Version
     fresh: bool = False
-    ingested: Ingested | None = None
 
 
 class Intake:
@@ -119,8 +118,16 @@ class Intake:
                 await file.close()
 
     async def tell(self, taken: Taken) -> None:
-        """Publish that an upload has become a version; the same event whenever that is told. Raises `StorageFailure`."""
-        await self.host.publish(post_ingest(taken.upload, taken.version, taken.ingested))
+        """Publish that an upload has become a version, if that was not told when it became one; the same event whenever that is
+        told, and under the upload's lock: nothing is told behind its removal. Raises `StorageFailure`."""
+
+        async def publish(upload: Upload) -> None:
+            now = await self._versions.find(upload.id)
+            if now is not None and now.manifest.name == taken.version.manifest.name:
+                await self.host.publish(post_ingest(upload, now, None))
+
+        if not taken.fresh:
+            await self._under_lock(taken.version.upload_id, publish)
 
     @contextlib.asynccontextmanager
     async def _alone(self, upload_id: str) -> AsyncIterator[None]:
@@ -169,13 +176,9 @@ class Intake:
                 ingested = await self._taker.take(segments_of(file, upload.id))
             manifest = ingested.manifest
         try:
-            version = await self._attach(upload.id, file, manifest)
+            return await self._attach(upload.id, file, manifest, ingested)
         except ChunksMissing:
             return None
-        if version is None:
-            return None
-        self._count(upload, ingested)
-        return Taken(upload, version, fresh=True, ingested=ingested)
 
     def _count(self, upload: Upload, ingested: Ingested | None) -> None:
         size = upload.length or 0
@@ -184,9 +187,9 @@ class Intake:
         self._counts.bytes_deduplicated += size if ingested is None else size - ingested.bytes_new
         self._counts.bytes_stored += 0 if ingested is None else ingested.bytes_stored
 
-    async def _attach(self, upload_id: str, file: Content, manifest: Manifest) -> Version | None:
-        """Say, under the upload's lock, that this is its content, if its file is still the one that was read."""
-        made: list[Version] = []
+    async def _attach(self, upload_id: str, file: Content, manifest: Manifest, ingested: Ingested | None) -> Taken | None:
+        """Say, under the upload's lock, that this is its content, if its file is still the one that was read. And tell of it."""
+        made: list[Taken] = []
 
         async def attach(upload: Upload) -> None:
             try:
@@ -197,17 +200,24 @@ class Intake:
                 raise
             await now.close()
             if now.version == file.version:
-                made.append(await self._access.change(lambda: self.add_version(upload, manifest, file.modified, file)))
+                version = await self._access.change(lambda: self.add_version(upload, manifest, file.modified, file))
+                self._count(upload, ingested)
+                made.append(Taken(upload, version, fresh=True))
+                await self.host.publish(post_ingest(upload, version, ingested))
 
+        await self._under_lock(upload_id, attach)
+        return made[0] if made else None
+
+    async def _under_lock(self, upload_id: str, act: Callable[[Upload], Awaitable[None]]) -> None:
+        """Do something under an upload's lock, if there is (still) such an upload. Raises `StorageFailure`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LOCK_WAIT
-        while not await self.host.relocate(upload_id, {}, attach):
+        while not await self.host.relocate(upload_id, {}, act):
             if await self.host.look(upload_id) is None:
-                return None
+                return
             if loop.time() > deadline:
                 raise StorageFailure(f"{upload_id!r} stayed locked for {LOCK_WAIT:g} s after it was finished")
             await asyncio.sleep(LOCK_PAUSE)
-        return made[0] if made else None
 
     def add_version(self, upload: Upload, manifest: Manifest, at: float, file: Content | None = None) -> Version:
         """Blocks. A version that this id had before, for another file, makes way, and so does a damaged one."""

@@ -84,6 +84,43 @@ async def test_it_is_told_what_it_has_become(keeping: Server) -> None:
     assert int(event.upload.storage["BytesStored"]) < int(event.upload.storage["BytesNew"]) <= len(TEXT)
 
 
+async def test_it_is_told_before_anybody_can_remove_it(keeping: Server) -> None:
+    """Or somebody would hear of it behind its end. Also when it is told again."""
+    told: list[bool] = []
+    for _ in range(2):
+        keeping.faults.acts["host.publish"] = lambda: told.append("a" in keeping.host.locked)
+        await (keeping.deliver("a") if told else keeping.take("a", TEXT))
+    assert told == [True, True]
+
+
+async def test_what_could_not_be_told_is_told_later(keeping: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise StorageFailure("full")
+
+    keeping.faults.acts["host.publish"] = fail
+    with pytest.raises(StorageFailure, match="full"):
+        await keeping.take("a", TEXT)
+    assert keeping.version("a") is not None and not keeping.host.events
+    await keeping.deliver("a")
+    assert len(keeping.host.events) == 1 and keeping.opened.counts.ingested == 1
+
+
+async def test_an_id_that_is_used_again_just_then_is_not_told_of_as_the_old_one(keeping: Server) -> None:
+    await keeping.take("a", TEXT)
+    [first] = keeping.host.events
+
+    async def again() -> None:
+        await keeping.remove("a")
+        await keeping.put("a", NOISE)
+
+    keeping.host.events.clear()
+    keeping.faults.acts["host.relocate"] = again
+    await keeping.deliver("a")
+    assert not keeping.host.events
+    await keeping.deliver("a")
+    assert len(keeping.host.events) == 1 and first not in keeping.host.events
+
+
 async def test_the_same_event_again_changes_nothing(keeping: Server) -> None:
     await keeping.take("a", TEXT)
     read = keeping.worker.bytes_read
