@@ -18,6 +18,7 @@ from tusd_py.protocol.hooks import HookType
 
 BASH = """#!/bin/bash
 kind=$(basename "$0") message=$(cat)
+[[ $message ]] || exit 1  # the server was killed before it could tell
 name=$(date +%s%N)-$$
 printf %s "$message" > "told/.$name"
 mv "told/.$name" "told/$name"
@@ -31,6 +32,8 @@ PYTHON = """#!{python}
 import os, sys, time
 from pathlib import Path
 kind, message = os.path.basename(sys.argv[0]), sys.stdin.read()
+if not message:
+    sys.exit("the server was killed before it could tell")
 name = f"{{time.time_ns()}}-{{os.getpid()}}"
 Path("told", "." + name).write_text(message)
 os.rename(f"told/.{{name}}", f"told/{{name}}")

@@ -21,6 +21,7 @@ from tusd_py.protocol.upload import Upload
 SCRIPT = """#!/bin/sh
 name=$(date +%s%N)-$$
 cat > told/.$name
+[ -s told/.$name ] || exit 1  # the server was killed before it could tell
 mv told/.$name told/$name
 if [ -e fail-$(basename "$0") ]; then cat fail-$(basename "$0"); exit 1; fi
 if [ -e answer-$(basename "$0") ]; then cat answer-$(basename "$0"); fi
