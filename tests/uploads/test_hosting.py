@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.uploads.support import World, create
+from tests.uploads.support import World, create, send
 from tests.uploads.test_announcing import Told
 from tusd_py.ports.call import NO_CALL
 from tusd_py.ports.failures import StorageFailure
@@ -186,6 +186,55 @@ async def test_published_events_are_told_once_for_each_id(world: World) -> None:
         await host.publish(HookEvent(type=HookType.POST_INGEST, upload=upload, id=event_id))
     assert [stored.event.id for stored in await told.due()] == ["1", "2"]
     assert told.notified == 3
+
+
+class Killed(BaseException):
+    """Where a process is to end."""
+
+
+async def test_a_finish_that_nobody_could_tell_of_is_told_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash, whoever publishes may be faster than whoever decides."""
+    told = Told(world)
+    uploads = told.open()
+    upload = await uploads.create(create(3), ScriptedBody())
+
+    async def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(told.outbox, "confirm", die)
+        with pytest.raises(Killed):
+            await send(uploads, upload.id, 0, b"abc")
+    await told.due()
+    uploads = told.open()
+    finished = await uploads.host.look(upload.id)
+    assert finished is not None
+    ingested = finished.evolve(storage={**finished.storage, "Object": "a"})
+    await uploads.host.publish(HookEvent(type=HookType.POST_INGEST, upload=ingested, id="1"))
+    await uploads.decide_events()
+    events = [stored.event for stored in await told.due()]
+    assert [event.type for event in events] == ["post-finish", "post-ingest"]
+    assert "Object" not in events[0].upload.storage and events[0].upload.offset == 3
+
+
+async def test_a_finish_that_waits_to_be_confirmed_goes_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(world)
+    announcer = told.announcer()
+    uploads = world.open(announcer=announcer)
+    upload = await uploads.create(create(3), ScriptedBody())
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageFailure("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(told.outbox, "confirm", fail)
+        await send(uploads, upload.id, 0, b"abc")
+    event = HookEvent(type=HookType.POST_INGEST, upload=upload.evolve(offset=3), id="1")
+    with pytest.raises(StorageFailure, match="earlier"):
+        await uploads.host.publish(event)
+    await announcer.confirm_again()
+    await uploads.host.publish(event)
+    assert [stored.event.type for stored in await told.due()][-2:] == ["post-finish", "post-ingest"]
 
 
 async def test_who_wants_none_is_told_none(world: World) -> None:

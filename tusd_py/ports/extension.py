@@ -87,8 +87,8 @@ class Host(Protocol):
         May be called again for what has been relocated: `release` is then called again."""
 
     async def publish(self, event: HookEvent) -> None:
-        """Tell consumers, at least once and behind all earlier events of the upload. `event.id` must be the same whenever the
-        same event is published again."""
+        """Tell consumers, at least once and behind all earlier events of the upload; to be called under its lock (from
+        `relocate`), or later ones may be earlier. `event.id` must be the same whenever the same event is published again."""
 
     async def undelivered(self, upload_id: str, *, besides: str) -> int:
         """How many events of this upload some consumer other than `besides` has still to get, given up ones included."""

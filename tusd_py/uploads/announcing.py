@@ -53,7 +53,11 @@ class Announcer:
     @property
     def progress(self) -> bool:
         """Whether anybody wants to hear of progress."""
-        return HookType.POST_RECEIVE in self._consumers
+        return self.wanted(HookType.POST_RECEIVE)
+
+    def wanted(self, kind: HookType) -> bool:
+        """Whether anybody wants to hear of such events."""
+        return kind in self._consumers
 
     async def before_creation(self, upload: Upload, call: Call) -> None:
         """Write down what will have happened once there is a record. Raises `StorageFailure`; then there must be none."""
@@ -112,9 +116,15 @@ class Announcer:
         """There is no upload after all, and nobody was told that there is."""
         await self._withdraw(upload_id, (HookType.POST_CREATE, HookType.POST_FINISH))
 
-    async def publish(self, event: HookEvent) -> None:
-        """Tell of something that an extension has done; `event.id` tells a repetition. Raises `StorageFailure`."""
+    async def publish(self, event: HookEvent, upload: Upload | None) -> None:
+        """Tell of something that an extension has done; `event.id` tells a repetition. `upload` is the record, if it is
+        finished: where nobody got to say so, that comes first. Raises `StorageFailure`, also while that can't be said."""
         if names := self._consumers.get(event.type):
+            if any(earlier.upload.id == event.upload.id for earlier, _, _ in self._unconfirmed):
+                raise StorageFailure(f"earlier events of {event.upload.id!r} have still to be confirmed")
+            if upload is not None and (before := self._consumers.get(HookType.POST_FINISH)):
+                finish = HookEvent(type=HookType.POST_FINISH, upload=upload)
+                await self._outbox.confirm(finish, before, only_prepared=True)
             await self._outbox.confirm(event, names)
             self._notify()
 

@@ -54,8 +54,8 @@ class UploadHost:
         return True
 
     async def publish(self, event: HookEvent) -> None:
-        if self._announcer is not None:
-            await self._announcer.publish(event)
+        if self._announcer is not None and self._announcer.wanted(event.type):
+            await self._announcer.publish(event, await self.look(event.upload.id))
 
     async def undelivered(self, upload_id: str, *, besides: str) -> int:
         if self._announcer is None:

@@ -188,7 +188,7 @@ class Intake:
         self._counts.bytes_stored += 0 if ingested is None else ingested.bytes_stored
 
     async def _attach(self, upload_id: str, file: Content, manifest: Manifest, ingested: Ingested | None) -> Taken | None:
-        """Say, under the upload's lock, that this is its content, if its file is still the one that was read. And tell of it."""
+        """Say, under the upload's lock, that this is its content, if its file is still the one that was read, and tell so."""
         made: list[Taken] = []
 
         async def attach(upload: Upload) -> None:
