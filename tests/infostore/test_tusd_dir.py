@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,24 @@ async def test_more_records_than_a_batch_are_listed(root: Path, store: TusdDirec
 
 
 # What is left behind
+
+
+async def test_tidying_beside_another_process(root: Path, group: GroupSync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found may be gone when it is looked at."""
+    store, scan = TusdDirectory(str(root), group=group), os.scandir
+    (root / ".tusd-py" / "tombstones" / ".probe-1").touch()
+
+    @contextmanager
+    def scan_and_lose(path: str) -> Iterator[list[os.DirEntry[str]]]:
+        with scan(path) as entries:
+            found = list(entries)
+        for entry in found:
+            os.unlink(entry.path)
+        yield found
+
+    monkeypatch.setattr(tombstones.os, "scandir", scan_and_lose)
+    await store.tidy()
+    assert not (root / ".tusd-py" / "tombstones" / ".probe-1").exists()
 
 
 async def test_tidying_drops_old_tombstones(root: Path, group: GroupSync) -> None:

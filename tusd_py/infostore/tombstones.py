@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from tusd_py.fs.paths import flat_name
 from tusd_py.ports.clock import Clock
@@ -33,5 +34,6 @@ class Tombstones:
         before = self._clock() - KEEP
         with os.scandir(self._directory) as entries:
             for entry in entries:
-                if entry.stat(follow_symlinks=False).st_mtime < before:
-                    os.unlink(entry.path)
+                with suppress(FileNotFoundError):  # another process tidies, or tries whether it can write here
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
