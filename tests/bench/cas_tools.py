@@ -165,7 +165,10 @@ class TusdPy(Tool):
         return f"tusd-py {self._says(sys.executable, '-m', 'tusd_py', '-version').split()[1]}"
 
     def make(self) -> None:
-        """Importing does."""
+        """As a server does that has nothing to store yet. In a process of its own, as children seem to be as large as who
+        starts them."""
+        code = f"Repository.open({str(self.stored)!r}, create=new_parameters()).close()"
+        self._run(sys.executable, "-c", f"from tusd_py_cas.repository import Repository, new_parameters; {code}")
 
     def store(self, names: Sequence[str]) -> Cost:
         return self._cas("import", *names)
