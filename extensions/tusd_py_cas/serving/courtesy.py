@@ -16,7 +16,7 @@ LOOK = 0.05
 """Seconds that a count has to be about, and between two looks."""
 
 PATIENCE = 0.5
-"""Seconds that a client's rush holds an upload up: what is taken in during one is no more than some tens a second."""
+"""Seconds that a rush holds up what comes by the outbox: no more than some tens a second are taken in during one."""
 
 
 class Courtesy:
@@ -31,8 +31,12 @@ class Courtesy:
     async def give_way(self) -> None:
         """Return when no more than `MANY` uploads come in, or after `PATIENCE` seconds."""
         deadline = time.monotonic() + PATIENCE
-        while self._measure() > MANY and time.monotonic() < deadline:  # noqa: ASYNC110 - requests tell nobody of themselves
+        while self.is_rush() and time.monotonic() < deadline:  # noqa: ASYNC110 - requests tell nobody of themselves
             await asyncio.sleep(LOOK)
+
+    def is_rush(self) -> bool:
+        """Whether more than `MANY` uploads come in, of late."""
+        return self._measure() > MANY
 
     def _measure(self) -> float:
         """Bodies a second, of late."""

@@ -60,15 +60,15 @@ class OpenedCas:
         self._process, self._replaces, self._tells = process, replaces, tells
         self.access = Access(repository)
         self.counts = Counts()
-        self.queue = IntakeQueue(self.take)
+        self._courtesy = Courtesy()
+        self.queue = IntakeQueue(self.take, self._courtesy.is_rush)
         self.clearer = Clearer(self.access, grace=gc_grace)
         self._signal = Signal(repository.path)
         self._totals = TotalsKept(self.access)
         self.collector = Collector(process, self.counts, interval=gc_interval, grace=gc_grace)
         self._turn = Turn(repository.path)
-        self._courtesy = Courtesy()
         self._running = self._closed = False
-        self.consumers: Sequence[Consumer] = (CasConsumer(self.take),) if tells else ()
+        self.consumers: Sequence[Consumer] = (CasConsumer(self._take_politely),) if tells else ()
         self.readings: Sequence[Reading] = readings(self.counts, self._totals, self.queue)
 
     def __repr__(self) -> str:
@@ -91,18 +91,21 @@ class OpenedCas:
 
     def finished(self, upload: Upload) -> None:
         if not self._tells:  # else the outbox will say so
-            self.queue.add(upload.id, series_of(upload))
+            self.queue.add(upload.id, series_of(upload), urgent=upload.is_partial)  # for which a final may wait
 
     async def take(self, upload_id: str) -> None:
         """See to it that a finished upload is a version, and tell of it. Of one that is gone by now there is nothing to be
         dropped: who removed it has done that. Raises `StorageFailure`."""
-        await self._courtesy.give_way()
         taken = await self.intake.take(upload_id)
         if taken is None:
             return
         await self.intake.tell(taken)
         if self._replaces:
             self.replacer.consider(upload_id)
+
+    async def _take_politely(self, upload_id: str) -> None:
+        await self._courtesy.give_way()
+        await self.take(upload_id)
 
     def _is_working(self) -> bool:
         return self._running and not self._closed

@@ -35,6 +35,13 @@ ROOM = 2 * AT_ONCE
 FAILED = 1000
 """Failures with which the `Finder` waits for some to come to an end: on a full disk all would fail, and all be told."""
 
+PATIENCE = 30.0
+"""Seconds that an upload gives way to a rush of clients. A longer rush is no rush: what comes in has to be taken in, or more
+and more would wait."""
+
+LOOK = 0.1
+"""Seconds between two looks whether a rush is over."""
+
 ATTEMPTS = 10
 RETRY, LONGEST_RETRY = 1.0, 600.0
 """Seconds until a failure is tried again, doubling up to the second figure; after `ATTEMPTS` it is left to the `Finder`."""
@@ -52,13 +59,16 @@ class _Waiting:
 
 
 class IntakeQueue:
-    """Calls `take` for each upload; it raises `StorageFailure` for what is to be tried again. Belongs to an event loop."""
+    """Calls `take` for each upload; it raises `StorageFailure` for what is to be tried again. While `is_rush` says that clients
+    are in a hurry, all wait for `PATIENCE` seconds but those that are urgent. Belongs to an event loop."""
 
-    def __init__(self, take: Callable[[str], Awaitable[None]]) -> None:
-        self._take = take
+    def __init__(self, take: Callable[[str], Awaitable[None]], is_rush: Callable[[], bool] = lambda: False) -> None:
+        self._take, self._is_rush = take, is_rush
         self.missed = True
         """Whether there may be uploads that nobody remembers: at first, and when there were too many. For others to reset."""
         self._waiting: dict[str, _Waiting] = {}  # the oldest first
+        self._urgent: dict[str, None] = {}  # ids of some of these
+        self._gives_way = False
         self._series: dict[int, deque[_Waiting]] = {}  # what waits behind the one that is running or waiting
         self._behind = 0  # how many these are
         self._failed: list[_Waiting] = []  # a heap, by when they are due
@@ -80,7 +90,7 @@ class IntakeQueue:
         times = [each.since for each in (*self._running.values(), *self._failed, *([] if first is None else [first]))]
         return time.monotonic() - min(times) if times else 0.0
 
-    def add(self, upload_id: str, series: int | None = None) -> None:
+    def add(self, upload_id: str, series: int | None = None, *, urgent: bool = False) -> None:
         """Have an upload taken in, after those of its series that were added before. Returns at once."""
         if upload_id in self._waiting:
             return
@@ -96,7 +106,9 @@ class IntakeQueue:
         if series is not None:
             self._series[series] = deque()
         self._waiting[upload_id] = waiting
-        if len(self._running) < AT_ONCE:
+        if urgent:
+            self._urgent[upload_id] = None
+        if len(self._running) < AT_ONCE and (urgent or not self._gives_way):
             self._wake.set()
 
     async def put(self, upload_id: str) -> None:
@@ -132,14 +144,26 @@ class IntakeQueue:
         while self._failed and self._failed[0].due <= now:
             again = heapq.heappop(self._failed)
             self._waiting.setdefault(again.upload_id, again)
-        while self._waiting and len(self._running) < AT_ONCE:
-            waiting = self._waiting.pop(next(iter(self._waiting)))
-            task = asyncio.create_task(self._try(waiting))
-            self._running[task] = waiting
-            task.add_done_callback(self._ended)
+        self._gives_way = False
+        while self._waiting and len(self._running) < AT_ONCE and not self._gives_way:
+            if (waiting := self._next(now)) is not None:
+                task = asyncio.create_task(self._try(waiting))
+                self._running[task] = waiting
+                task.add_done_callback(self._ended)
         if len(self._waiting) < ROOM:
             self._room.set()
-        return self._failed[0].due - now if self._failed else None
+        pauses = [*([self._failed[0].due - now] if self._failed else []), *([LOOK] if self._gives_way else [])]
+        return min(pauses, default=None)
+
+    def _next(self, now: float) -> _Waiting | None:
+        """Whose turn it is; None where they give way."""
+        if self._urgent:
+            upload_id = next(iter(self._urgent))
+            del self._urgent[upload_id]
+            return self._waiting.pop(upload_id)
+        first = next(iter(self._waiting.values()))
+        self._gives_way = now - first.since < PATIENCE and self._is_rush()
+        return None if self._gives_way else self._waiting.pop(first.upload_id)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         waiting = self._running.pop(task)

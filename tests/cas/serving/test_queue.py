@@ -241,3 +241,49 @@ async def test_a_series_that_is_given_up_goes_on_where_it_was(takes: Takes) -> N
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert takes.begun == ["a1", "a1", "a2"] and not queue._series
+
+
+class Rush:
+    """Clients in a hurry, until somebody says otherwise."""
+
+    def __init__(self) -> None:
+        self.is_on, self.asked = True, 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.is_on
+
+
+async def test_in_a_rush_only_what_is_urgent_is_taken_in(takes: Takes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "LOOK", 0.01)
+    rush = Rush()
+    queue = IntakeQueue(takes, rush)
+    running = asyncio.create_task(queue.run())
+    for name in ("a", "b"):
+        queue.add(name)
+    queue.add("partial", urgent=True)
+    await until(lambda: takes.begun and rush.asked > 5)
+    assert takes.begun == ["partial"] and queue.depth == 2
+    rush.is_on = False
+    await until(lambda: not queue.depth)
+    assert takes.begun == ["partial", "a", "b"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_rush_that_does_not_end_is_none(takes: Takes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else more and more would wait."""
+    monkeypatch.setattr(queue_module, "LOOK", 0.01)
+    monkeypatch.setattr(queue_module, "PATIENCE", 0.2)
+    rush = Rush()
+    queue = IntakeQueue(takes, rush)
+    running = asyncio.create_task(queue.run())
+    queue.add("a")
+    await until(lambda: rush.asked > 3)
+    assert not takes.begun
+    await until(lambda: takes.begun == ["a"])
+    for name in "bcd":
+        queue.add(name)
+    await until(lambda: not queue.depth)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
