@@ -21,4 +21,12 @@ def no_complaints_of_the_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None
     """What a callback raises reaches nobody but the log."""
     yield
     records = caplog.get_records("call")
-    assert not [each.getMessage() for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    complaints = [each for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    assert not [each.getMessage() for each in complaints if not _is_of_an_earlier_loop(each)]
+
+
+def _is_of_an_earlier_loop(record: logging.LogRecord) -> bool:
+    """gRPC has one queue for all loops of a process: what is left in it of a test that has ended, whichever that was, is brought
+    up by the loop of the next one."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "PollerCompletionQueue" in record.getMessage() and str(error) == "Event loop is closed"
