@@ -256,6 +256,7 @@ async def test_it_yields_to_others_and_leaves_signals_to_the_server(
     pid = process.pid
     assert pid is not None
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert os.sched_getscheduler(pid) == os.SCHED_BATCH
     assert os.getsid(pid) == os.getsid(0), "niceness counts within a session"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid, number)
