@@ -26,7 +26,7 @@ def no_complaints_of_the_loop(caplog: pytest.LogCaptureFixture) -> Iterator[None
 
 
 def _is_of_an_earlier_loop(record: logging.LogRecord) -> bool:
-    """gRPC has one queue for all loops of a process: what is left in it of a test that has ended is brought up by the loop of the
-    next one."""
+    """gRPC has one queue for all loops of a process: what is left in it of a test that has ended is brought up by the loop of
+    the next one."""
     error = record.exc_info[1] if record.exc_info else None
     return "PollerCompletionQueue" in record.getMessage() and str(error) == "Event loop is closed"
