@@ -14,9 +14,8 @@ def yield_to_others() -> None:
 
     The lowest niceness gets a 68th of what a normal process gets beside it, so ingest never comes to a stop, as it could under
     SCHED_IDLE. From it the kernel derives the lowest best-effort class for disks (ioprio_set(2)). It counts within the same
-    session (sched(7), autogroup): so the process has to stay in its parent's. Under SCHED_BATCH it takes no processor from who
-    has it when it wakes up, as it does some thousand times a second: without, a large upload had from a third to all of its
-    speed.
+    session (sched(7), autogroup): so the process has to stay in its parent's. Under SCHED_BATCH its wake-ups do not push
+    others aside (sched(7)).
     """
     os.nice(19)
     with contextlib.suppress(OSError):  # a sandbox may not allow it
