@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tusd_py.ports.extension import Received
 from tusd_py.protocol.refusals import ServerShutdown, UploadInterrupted
+from tusd_py.protocol.upload import Upload
 from tusd_py.testing.bodies import ScriptedBody
 from tusd_py.uploads.holding import Holds
 
@@ -40,3 +42,29 @@ async def test_closing_stops_all_and_lets_nobody_in() -> None:
     with pytest.raises(ServerShutdown):
         holds.begin(ScriptedBody())
     assert len(holds) == 2
+
+
+class At:
+    """As much of a `Writer` as is looked at."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+
+def test_what_has_come_in_is_counted_meanwhile_and_afterwards() -> None:
+    holds = Holds()
+    first, second = holds.begin(ScriptedBody()), holds.begin(ScriptedBody())
+    assert holds.count() == Received(2, 0)
+    writer = At(100)
+    first.receive(Upload(id="a", length=500, offset=100), writer)  # type: ignore[arg-type]
+    writer.position = 130
+    second.receive(Upload(id="b", length=500), At(7))  # type: ignore[arg-type]
+    assert holds.count() == Received(2, 37)
+    first.received()
+    assert holds.count() == Received(2, 37)
+    holds.end(first)
+    holds.end(first)
+    assert holds.count() == Received(2, 37)
+    holds.end(second)
+    holds.begin(ScriptedBody())
+    assert holds.count() == Received(3, 37)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tusd_py.ports.body import Body
 from tusd_py.ports.call import NO_CALL, Call
 from tusd_py.ports.datastore import Writer
+from tusd_py.ports.extension import Received
 from tusd_py.ports.observer import NO_OBSERVER, Observer
 from tusd_py.protocol.refusals import Refusal, ServerShutdown, UploadInterrupted
 from tusd_py.protocol.upload import Upload
@@ -33,7 +34,7 @@ class Running:
 class Hold:
     """One request's hold on an upload while its body arrives."""
 
-    __slots__ = ("__weakref__", "_body", "_observer", "_writer", "call", "refusal", "started", "told", "upload")
+    __slots__ = ("__weakref__", "_body", "_count", "_observer", "_writer", "call", "refusal", "started", "told", "upload")
 
     def __init__(self, body: Body, call: Call, observer: Observer) -> None:
         self._body, self._observer = body, observer
@@ -41,6 +42,7 @@ class Hold:
         self.refusal: Refusal | None = None
         self.upload: Upload | None = None
         self.told = 0  # the last position that was told as progress
+        self._count = 0  # of bytes, once no more are coming
         self._writer: Writer | None = None
         self.started = 0.0
 
@@ -51,7 +53,14 @@ class Hold:
 
     def received(self) -> None:
         """No more of the body is coming: progress told from now on might come after the finish."""
-        self._writer = None
+        self._count, self._writer = self.count, None
+
+    @property
+    def count(self) -> int:
+        """Bytes of the body that have come in."""
+        if self._writer is None or self.upload is None:
+            return self._count
+        return self._writer.position - self.upload.offset
 
     @property
     def receiving(self) -> bool:
@@ -83,20 +92,26 @@ class Holds:
         self._holds: set[Hold] = set()
         self._observer = observer
         self.closing = False
-        self.begun = 0
+        self._begun = self._bytes = 0  # the latter of those that have ended
 
     def begin(self, body: Body, call: Call = NO_CALL) -> Hold:
         """A hold, to be ended by `end`. Raises `ServerShutdown` once the server is closing."""
         if self.closing:
             raise ServerShutdown
         hold = Hold(body, call, self._observer)
-        self.begun += 1
+        self._begun += 1
         self._holds.add(hold)
         return hold
 
     def end(self, hold: Hold) -> None:
         """The request does not receive any more."""
-        self._holds.discard(hold)
+        if hold in self._holds:
+            self._holds.remove(hold)
+            self._bytes += hold.count
+
+    def count(self) -> Received:
+        """What has come in since the start. This goes back where a body is dropped for its checksum."""
+        return Received(self._begun, self._bytes + sum(hold.count for hold in self._holds))
 
     def receiving(self) -> Iterator[Hold]:
         """Those whose upload is known and whose body is coming in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+from tusd_py.ports.extension import Received
 from tusd_py.ports.failures import RecordDamaged, StorageFailure, UploadNotFound
 from tusd_py.protocol.hooks import HookEvent
 from tusd_py.protocol.upload import Upload
@@ -23,8 +24,8 @@ class UploadHost:
         self._durable, self._records = parts.durable, records
 
     @property
-    def received(self) -> int:
-        return self._holds.begun
+    def received(self) -> Received:
+        return self._holds.count()
 
     async def look(self, upload_id: str) -> Upload | None:
         try:

@@ -98,6 +98,10 @@ class Child:
             del self._answers[number]
         return _content(message)
 
+    def tell(self, op: str, **fields: Any) -> None:
+        """What has no answer."""
+        self._send({"op": op, **fields})
+
     async def _cancel(self, number: int, answer: asyncio.Future[Message]) -> None:
         self._send({"id": number, "op": "cancel"})
         try:

@@ -52,6 +52,9 @@ class IngestProcess:
         self._idle = idle
         self._starting: asyncio.Task[Child] | None = None  # or started
         self._busy = 0
+        self._share: float | None = None
+        self.working = asyncio.Event()
+        """Set while there is something to do."""
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -78,6 +81,14 @@ class IngestProcess:
         """Collect what nothing refers to: the fields of `keeping`'s `Collected`."""
         return await self._ask("collect", grace=grace, dry_run=dry_run)
 
+    def pace(self, share: float | None) -> None:
+        """Have it take no more than `share` processors for contents that are not small, or as many as there are."""
+        if share != self._share:
+            self._share = share
+            task = self._starting
+            if task is not None and task.done() and _is_usable(task):
+                task.result().tell("pace", share=share)
+
     async def close(self) -> None:
         """End the process; what is still asked for fails. Takes at most 10 s. Never raises; idempotent."""
         self._closed = True
@@ -101,17 +112,25 @@ class IngestProcess:
     async def _running(self) -> Child:
         task = self._starting
         if task is None or (task.done() and not _is_usable(task)):
-            task = self._starting = asyncio.create_task(Child.start(self._command, _environment()))
+            task = self._starting = asyncio.create_task(self._start())
         return await asyncio.shield(task)
+
+    async def _start(self) -> Child:
+        child = await Child.start(self._command, _environment())
+        child.tell("pace", share=self._share)
+        return child
 
     def _begin(self) -> None:
         self._busy += 1
+        self.working.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _finish(self) -> None:
         self._busy -= 1
+        if not self._busy:
+            self.working.clear()
         if not self._busy and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(self._idle, self._retire)
 

@@ -22,6 +22,7 @@ from tusd_py_cas.codec import DEFAULT_LEVEL
 from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.digests import BothHashes
 from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
+from tusd_py_cas.ingest.pace import Pace
 from tusd_py_cas.ingest.source import Source
 from tusd_py_cas.ingest.storing import ATTEMPTS, Storing
 from tusd_py_cas.ingest.taking import Cancelled, IsCancelled, Shared, Taking, never
@@ -55,7 +56,8 @@ class Engine:
         self._pool = started_pool(buffers.count, "storing")
         committer = Committer(repository)
         storing = Storing(repository, committer, level, self._processor, threads)
-        self._shared = Shared(repository, buffers, storing, committer, self._pool, self._processor)
+        self.pace = Pace()
+        self._shared = Shared(repository, buffers, storing, committer, self._pool, self._processor, self.pace)
 
     def ingest(
         self, segments: Sequence[Segment], is_cancelled: IsCancelled = never, progress: Callable[[int], None] | None = None
@@ -73,6 +75,7 @@ class Engine:
         """BLAKE3 and SHA-256 of a content that is stored, by reading it. Raises `ChunkDamaged` and `IndexDamaged`, too."""
         hashes = BothHashes()
         for data in Reader(self._repository, manifest).iter_bytes():
+            self.pace.wait(len(data), is_cancelled)
             if is_cancelled():
                 raise Cancelled
             with self._processor:

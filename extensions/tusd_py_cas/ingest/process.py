@@ -46,6 +46,9 @@ class Desk:
 
     def ask(self, message: Message) -> None:
         """Does not wait."""
+        if message["op"] == "pace":
+            self._engine.pace.set(message["share"])
+            return
         number = message["id"]
         if message["op"] == "cancel":
             with self._lock:

@@ -16,6 +16,7 @@ from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.cutting import Cut, Cutter
 from tusd_py_cas.ingest.digests import Digests
 from tusd_py_cas.ingest.jobs import Ingested
+from tusd_py_cas.ingest.pace import Pace
 from tusd_py_cas.ingest.prediction import Prediction
 from tusd_py_cas.ingest.source import Source, SourceReader
 from tusd_py_cas.ingest.storing import Stored, Storing
@@ -49,6 +50,7 @@ class Shared:
     committer: Committer
     pool: ThreadPoolExecutor
     processor: AbstractContextManager[object]
+    pace: Pace
 
 
 class Taking:
@@ -91,6 +93,8 @@ class Taking:
         return Ingested(manifest, self._source.size, bytes_new, bytes_stored, chunks, new)
 
     def _take_window(self, position: int) -> int:
+        if not self._is_small:  # small ones cost little, and many of them come only when there is no rush
+            self._shared.pace.wait(min(self._shared.buffers.size, self._source.size - position), self._is_cancelled)
         if self._is_cancelled():
             raise Cancelled
         window = self._shared.buffers.take(self._source.size)

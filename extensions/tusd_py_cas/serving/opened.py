@@ -26,6 +26,7 @@ from tusd_py_cas.serving.intake import Intake
 from tusd_py_cas.serving.joining import Joiner
 from tusd_py_cas.serving.metrics import TotalsKept, readings
 from tusd_py_cas.serving.opening import Opener
+from tusd_py_cas.serving.pacing import Pacer
 from tusd_py_cas.serving.queue import IntakeQueue
 from tusd_py_cas.serving.replacing import Replacer
 from tusd_py_cas.serving.store import CasStore
@@ -61,6 +62,7 @@ class OpenedCas:
         self.access = Access(repository)
         self.counts = Counts()
         self._courtesy = Courtesy()
+        self._pacer = Pacer(self._courtesy, process)
         self.queue = IntakeQueue(self.take, self._courtesy.is_rush)
         self.clearer = Clearer(self.access, grace=gc_grace)
         self._signal = Signal(repository.path)
@@ -115,6 +117,7 @@ class OpenedCas:
         try:
             async with asyncio.TaskGroup() as work:
                 work.create_task(_keep_going(self.queue.run))
+                work.create_task(_keep_going(self._pacer.run))
                 if self._replaces:
                     work.create_task(_keep_going(self.replacer.follow))
                 work.create_task(_keep_going(lambda: self._work_for_all(work)))

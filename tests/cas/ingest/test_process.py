@@ -197,6 +197,78 @@ async def test_a_job_that_is_cancelled(start: Start, content: Path, endless: lis
     assert process.pid == pid
 
 
+SLOW = 1e-9
+"""Processors: with as many, a second window would come after a year."""
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> list[Segment]:
+    """A content of some windows."""
+    path = tmp_path / "large"
+    path.touch()
+    os.truncate(path, 50 << 20)
+    return segments_of(path)
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it runs", "meanwhile"])
+async def test_its_pace(start: Start, content: Path, large: list[Segment], when: str) -> None:
+    """Small contents are taken in whatever it is."""
+    process = start(idle=0.01 if when == "before it starts" else 60)
+    if when == "before it starts":
+        process.pace(SLOW)
+        await process.take([])
+        await until_true(lambda: process.pid is None)
+    elif when == "while it runs":
+        await process.take([])
+        process.pace(SLOW)
+    job = asyncio.create_task(process.take(large))
+    if when == "meanwhile":
+        await until_true(lambda: process.pid is not None)
+        process.pace(SLOW)
+    small = segments_of(content)[0]
+    assert (await process.take([Segment(small.path, 0, 100_000)])).bytes_in == 100_000
+    assert not (await asyncio.wait([job], timeout=0.5))[0]
+    process.pace(None)
+    assert (await job).bytes_in == 50 << 20
+
+
+async def test_who_is_cancelled_does_not_wait_for_the_pace(start: Start, content: Path, large: list[Segment]) -> None:
+    process = start()
+    process.pace(SLOW)
+    await process.take([])
+    pid = process.pid
+    jobs = [asyncio.create_task(process.take(large)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+    process.pace(None)
+    assert (await process.take(segments_of(content))).bytes_in == len(DATA)
+    assert process.pid == pid
+
+
+async def test_digests_keep_the_pace(start: Start, large: list[Segment], repository: Repository) -> None:
+    process = start()
+    taken = await process.take(large)
+    process.pace(SLOW)
+    job = asyncio.create_task(process.digest(taken.manifest))
+    assert not (await asyncio.wait([job], timeout=0.5))[0]
+    process.pace(None)
+    assert await job == (taken.manifest.blake3, taken.manifest.sha256)
+
+
+async def test_it_is_known_whether_there_is_work(start: Start, endless: list[Segment]) -> None:
+    process = start()
+    assert not process.working.is_set()
+    jobs = [asyncio.create_task(process.take(each)) for each in ([], endless)]
+    await process.working.wait()
+    await jobs[0]
+    assert process.working.is_set()
+    jobs[1].cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+    assert not process.working.is_set()
+
+
 async def test_who_is_cancelled_twice_does_not_wait(start: Start, endless: list[Segment]) -> None:
     """Its files are closed next: so the process is killed."""
     process = start()

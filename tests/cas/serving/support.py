@@ -23,6 +23,7 @@ from tusd_py_cas.serving.store import CasStore
 from tusd_py.datastore.filesystem import FilesystemStore
 from tusd_py.fs.sync import GroupSync
 from tusd_py.ports.datastore import Content, DataStore
+from tusd_py.ports.extension import Received
 from tusd_py.protocol.hooks import HookEvent
 from tusd_py.protocol.metadata import Metadata
 from tusd_py.protocol.upload import Upload
@@ -114,7 +115,7 @@ class DictHost:
         self.locked: set[str] = set()
         self.events: dict[str, HookEvent] = {}
         self.waiting: dict[str, int] = {}
-        self.received = 0
+        self.received = Received(0, 0)
 
     async def look(self, upload_id: str) -> Upload | None:
         upload = self.records.get(upload_id)
@@ -164,10 +165,14 @@ class Worker:
         self._repository = repository
         self._engine = Engine(repository, threads=1)
         self.bytes_read = self.digested = 0
+        self.working = asyncio.Event()
 
     async def take(self, segments: Sequence[Segment]) -> Ingested:
         self.bytes_read += sum(segment.size for segment in segments)
         return await asyncio.to_thread(self._engine.ingest, segments)
+
+    def pace(self, share: float | None) -> None:
+        self._engine.pace.set(share)
 
     async def digest(self, manifest: Manifest) -> tuple[bytes, bytes]:
         blake3, sha256 = await asyncio.to_thread(self._engine.digest, manifest)

@@ -9,13 +9,14 @@ from tusd_py_cas.serving import courtesy
 from tusd_py_cas.serving.courtesy import Courtesy
 
 from tests.cas.serving.support import DictHost
+from tusd_py.ports.extension import Received
 
 
 class Turned:
-    """A clock that sleepers turn; while they sleep, `rate` bodies a second come in."""
+    """A clock that sleepers turn; meanwhile `rate` bodies a second come in, and `speed` bytes."""
 
     def __init__(self, host: DictHost) -> None:
-        self.now, self.rate, self.host, self.slept = 0.0, 0.0, host, 0
+        self.now, self.rate, self.speed, self.host, self.slept = 0.0, 0.0, 0.0, host, 0
 
     def monotonic(self) -> float:
         return self.now
@@ -26,7 +27,8 @@ class Turned:
 
     def pass_by(self, seconds: float) -> None:
         self.now += seconds
-        self.host.received += round(self.rate * seconds)
+        before = self.host.received
+        self.host.received = Received(before.bodies + round(self.rate * seconds), before.bytes + round(self.speed * seconds))
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def clock(host: DictHost, monkeypatch: pytest.MonkeyPatch) -> Turned:
 
 @pytest.fixture
 def polite(host: DictHost, clock: Turned) -> Courtesy:
-    polite = Courtesy()
+    polite = Courtesy(processors=2)
     polite.host = host
     return polite
 
@@ -88,3 +90,24 @@ async def test_several_wait_together(polite: Courtesy, host: DictHost) -> None:
     real = Courtesy()
     real.host = host
     await asyncio.gather(*(real.give_way() for _ in range(100)))
+
+
+async def test_large_uploads_make_it_busy_but_no_rush(polite: Courtesy, clock: Turned) -> None:
+    """By processors: what two are busy with is little for 64."""
+    clock.rate, clock.speed = 1.0, 3 * courtesy.FAST
+    clock.pass_by(1.0)
+    assert polite.is_busy() and not polite.is_rush()
+    await polite.give_way()
+    assert not clock.slept
+    clock.speed = courtesy.FAST
+    clock.pass_by(1.0)
+    assert not polite.is_busy()
+    clock.rate, clock.speed = 10 * courtesy.MANY, 0.0
+    clock.pass_by(1.0)
+    assert polite.is_busy()
+
+
+async def test_bytes_that_are_dropped_are_no_reason(polite: Courtesy, clock: Turned) -> None:
+    clock.speed = -3 * courtesy.FAST
+    clock.pass_by(1.0)
+    assert not polite.is_busy()
