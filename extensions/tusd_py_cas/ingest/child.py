@@ -169,8 +169,9 @@ class Child:
                 answer.set_result(self._failure)
 
     def _send(self, message: Message) -> None:
-        """What is not read yet is bounded: by how many ask at once, and how much an upload's metadata may have."""
-        if self._failure is None:
+        """What is not read yet is bounded: by how many ask at once, and how much an upload's metadata may have. Between its end
+        and `_fail` nobody reads it, and uvloop raises RuntimeError where asyncio keeps quiet."""
+        if self._failure is None and not self._writers[0].is_closing():
             self._writers[0].write(json.dumps(message).encode() + b"\n")
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvloop
 from tusd_py_cas.ingest import child
 from tusd_py_cas.ingest.client import IngestProcess
 from tusd_py_cas.ingest.jobs import Segment
@@ -33,6 +34,9 @@ from tests.support.waiting import until
 from tusd_py.ports.failures import OutOfSpace, StorageFailure
 
 DATA = random.Random(1).randbytes(3_000_000)
+
+SLOW = 1e-9
+"""Processors: with as many, a second window would come after a year."""
 
 Start = Callable[..., IngestProcess]
 
@@ -184,6 +188,39 @@ async def test_a_process_that_is_killed(start: Start, content: Path, endless: li
     assert process.pid not in (None, first)
 
 
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_is_asked_for_when_it_has_ended_and_that_is_not_known_yet(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, go_on = asyncio.Event(), asyncio.Event()
+    reap = child.Child._reap
+
+    async def slow(self: child.Child) -> int | None:
+        ended.set()
+        await go_on.wait()
+        return await reap(self)
+
+    async def main() -> None:
+        process = IngestProcess(repository.path, durable=False)
+        await process.take([])
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        await ended.wait()
+        await asyncio.sleep(0)
+        job = asyncio.create_task(process.take([]))
+        await asyncio.sleep(0)
+        process.pace(SLOW)
+        go_on.set()
+        with pytest.raises(StorageFailure, match="has ended with status -9"):
+            await job
+        assert (await process.take([])).bytes_in == 0
+        await process.close()
+
+    monkeypatch.setattr(child.Child, "_reap", slow)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
 async def test_a_job_that_is_cancelled(start: Start, content: Path, endless: list[Segment]) -> None:
     process = start(concurrency=1)
     await process.take([])
@@ -195,10 +232,6 @@ async def test_a_job_that_is_cancelled(start: Start, content: Path, endless: lis
         await job
     assert (await process.take(segments_of(content))).bytes_in == len(DATA)
     assert process.pid == pid
-
-
-SLOW = 1e-9
-"""Processors: with as many, a second window would come after a year."""
 
 
 @pytest.fixture
