@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tusd_py.ports.datastore import Content, DataStore, Writer
-from tusd_py.ports.failures import StorageFailure
+from tusd_py.ports.failures import StorageFailure, UploadNotFound
 from tusd_py.protocol.upload import Upload
 from tusd_py_cas.model import ChunksMissing, Manifest, Version
 from tusd_py_cas.serving.access import Access
@@ -57,10 +57,13 @@ class Joiner:
             manifests = await self._contents(partials)
             if manifests is not None and await self._compose(final, manifests):
                 return {**final.storage, "Type": IN_CHUNKS}
-        if any(map(in_chunks, partials)):
-            await self._copy(final, partials, open_content, durable=durable)
-            return None
-        return await self._inner.concatenate(final, partials, durable=durable)
+        if not any(map(in_chunks, partials)):
+            try:
+                return await self._inner.concatenate(final, partials, durable=durable)
+            except UploadNotFound:  # files have been given up since these records were read: while others were waited for
+                pass
+        await self._copy(final, partials, open_content, durable=durable)
+        return None
 
     async def _compose(self, final: Upload, manifests: Sequence[Manifest]) -> bool:
         """Its own file, which is empty, goes like any other that has been replaced. Nobody else is at work on it: its lock is

@@ -12,7 +12,7 @@ from tusd_py_cas.model import ChunksMissing
 from tusd_py_cas.serving import joining
 
 from tests.cas.serving.support import NOISE, TEXT, Server, until
-from tusd_py.ports.failures import StorageFailure
+from tusd_py.ports.failures import StorageFailure, UploadNotFound
 
 PIECES = (TEXT, b"", NOISE, b"x")
 WHOLE = b"".join(PIECES)
@@ -139,6 +139,28 @@ async def test_what_is_collected_at_that_moment_is_copied(server: Server, failin
     setattr(server.repository.index, failing, fail)
     final = await server.assemble("final", names)
     assert final.storage["Type"] == "filestore" and server.path("final").read_bytes() == WHOLE
+
+
+async def test_partials_whose_files_go_while_others_are_waited_for_are_copied(server: Server) -> None:
+    names = await parts(server, *PIECES)
+    final = await server.begin_final("final", names)
+    records = [server.host.records[name] for name in names]
+    await server.deliver(names[0])
+    concatenating = asyncio.create_task(server.store.concatenate(final, records))
+    await until(lambda: "inner.open_content done" in server.faults.calls)
+    assert await server.replace(names[0])
+    server.opened.intake.failed[names[1]] = None
+    assert await concatenating is None
+    assert server.path("final").read_bytes() == WHOLE
+
+
+async def test_a_partial_that_is_nowhere_is_told_of(server: Server) -> None:
+    names = await parts(server, *PIECES)
+    final = await server.begin_final("final", names)
+    server.path(names[2]).unlink()
+    server.opened._running = False
+    with pytest.raises(UploadNotFound):
+        await server.store.concatenate(final, [server.host.records[name] for name in names])
 
 
 async def test_partials_in_chunks_and_in_files_are_copied(server: Server) -> None:
