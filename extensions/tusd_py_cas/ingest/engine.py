@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from threading import Semaphore
-from typing import TypeVar
 
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.codec import DEFAULT_LEVEL
 from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.digests import BothHashes
-from tusd_py_cas.ingest.jobs import Finished, Ingested, Job, Segment
+from tusd_py_cas.ingest.jobs import Ingested, Segment
 from tusd_py_cas.ingest.pace import Pace
 from tusd_py_cas.ingest.source import Source
 from tusd_py_cas.ingest.storing import ATTEMPTS, Storing
@@ -35,8 +33,6 @@ from tusd_py_cas.repository import Repository
 __all__ = ["Cancelled", "Engine"]
 
 _log = logging.getLogger("tusd_py.cas")
-
-Result = TypeVar("Result")
 
 
 class Engine:
@@ -65,11 +61,12 @@ class Engine:
         """Store the content that the segments make up. Durable on return, but a collector may take it if no version comes.
         `is_cancelled` is asked now and then; where it says so, `Cancelled` is raised. `progress` is told in this thread up to
         which byte it has been read; if it has to be begun again, from the beginning."""
-        return self._again_and_again(lambda first: self._take(segments, is_cancelled, first, progress))
-
-    def complete(self, job: Job, is_cancelled: IsCancelled = never) -> Finished:
-        """Store a content and make it a version. The same job again makes no other version. `is_cancelled` as with `ingest`."""
-        return self._again_and_again(lambda first: self._complete(job, is_cancelled, first))
+        for number in range(ATTEMPTS):
+            try:
+                return Taking(self._shared, Source(segments), is_cancelled, predict=number == 0).run(progress)
+            except ChunksMissing as missing:
+                _log.info("chunks were collected while content was taken in", extra={"fields": {"count": len(missing.names)}})
+        raise StorageFailure(f"chunks were collected {ATTEMPTS} times while content was taken in: give collection more grace")
 
     def digest(self, manifest: Manifest, is_cancelled: IsCancelled = never) -> tuple[bytes, bytes]:
         """BLAKE3 and SHA-256 of a content that is stored, by reading it. Raises `ChunkDamaged` and `IndexDamaged`, too."""
@@ -85,34 +82,3 @@ class Engine:
     def close(self) -> None:
         """End the threads; nothing else may be under way. Idempotent. The repository stays open."""
         self._pool.shutdown()
-
-    def _take(
-        self,
-        segments: Sequence[Segment],
-        is_cancelled: IsCancelled,
-        first: bool,
-        progress: Callable[[int], None] | None = None,
-    ) -> Ingested:
-        return Taking(self._shared, Source(segments), is_cancelled, predict=first).run(progress)
-
-    def _complete(self, job: Job, is_cancelled: IsCancelled, first: bool) -> Finished:
-        ingested = self._take(job.segments, is_cancelled, first)
-        version = self._repository.index.add_version(
-            upload_id=job.upload_id,
-            object=job.object,
-            owner=job.owner,
-            manifest=ingested.manifest,
-            metadata=job.metadata,
-            raw=job.raw,
-            at=time.time(),
-        )
-        return Finished(version.number, ingested)
-
-    def _again_and_again(self, attempt: Callable[[bool], Result]) -> Result:
-        """Until a collector has taken nothing meanwhile; `attempt` is told whether it is the first."""
-        for number in range(ATTEMPTS):
-            try:
-                return attempt(number == 0)
-            except ChunksMissing as missing:
-                _log.info("chunks were collected while content was taken in", extra={"fields": {"count": len(missing.names)}})
-        raise StorageFailure(f"chunks were collected {ATTEMPTS} times while content was taken in: give collection more grace")

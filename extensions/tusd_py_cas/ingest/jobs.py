@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tusd_py_cas.model import Manifest
 
-__all__ = ["Finished", "Ingested", "Job", "Segment"]
+__all__ = ["Ingested", "Segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +29,3 @@ class Ingested:
     bytes_stored: int
     chunks: int
     chunks_new: int
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Take the bytes of the segments, one behind the other, and make them a version of `object` (see `Index.add_version`)."""
-
-    upload_id: str
-    segments: Sequence[Segment]
-    object: str
-    owner: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    raw: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A job is done and durable: the number of the version, and what has been stored for it."""
-
-    number: int
-    ingested: Ingested

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from tusd_py_cas.commands import main
 from tusd_py_cas.ingest.engine import Engine
-from tusd_py_cas.ingest.jobs import Job, Segment
+from tusd_py_cas.ingest.jobs import Segment
 from tusd_py_cas.model import Version
 from tusd_py_cas.repository import Repository, new_parameters
 
@@ -77,14 +78,20 @@ class Store:
         engine = Engine(repository, threads=1)
         try:
             segments = [Segment(str(source), 0, len(content))]
-            engine.complete(Job(upload, segments, upload if object is None else object, owner, metadata or {}, raw))
-            version = repository.index.find_version(upload)
+            manifest = engine.ingest(segments).manifest
+            return repository.index.add_version(
+                upload_id=upload,
+                object=upload if object is None else object,
+                owner=owner,
+                manifest=manifest,
+                metadata=metadata or {},
+                raw=raw,
+                at=time.time(),
+            )
         finally:
             engine.close()
             repository.close()
             source.unlink()
-        assert version is not None
-        return version
 
     def run(self, verb: str, *arguments: str) -> Ran:
         self.capture.readouterr()

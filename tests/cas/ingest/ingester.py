@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tusd_py_cas.ingest.engine import Engine
-from tusd_py_cas.ingest.jobs import Job
 from tusd_py_cas.repository import Repository
 
-from tests.cas.ingest.taking import segments_of
+from tests.cas.ingest.taking import make_version
 from tusd_py.ports.failures import StorageFailure
 
 
@@ -29,7 +28,7 @@ def main(path: str, folder: str, durable: str, seed: str) -> None:
 
     def take(file: Path) -> None:
         try:
-            engine.complete(Job(f"{seed} {file.name}", segments_of(file), file.name))
+            make_version(repository, engine, file, f"{seed} {file.name}")
         except StorageFailure as failure:
             assert "give collection more grace" in str(failure), failure
         print(file.name, flush=True)

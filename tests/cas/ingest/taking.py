@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from blake3 import blake3
 from tusd_py_cas.ingest.engine import Engine
 from tusd_py_cas.ingest.jobs import Ingested, Segment
-from tusd_py_cas.model import Manifest, Parameters
+from tusd_py_cas.ingest.storing import ATTEMPTS
+from tusd_py_cas.model import ChunksMissing, Manifest, Parameters, Version
 from tusd_py_cas.reading import Reader
 from tusd_py_cas.repository import Repository
+
+from tusd_py.ports.failures import StorageFailure
 
 TINY = Parameters(seed=0x0123_4567_89AB_CDEF, min_size=1024, avg_size=4096, max_size=16384)
 """Chunks of 5 KiB on average."""
@@ -22,6 +26,19 @@ MEDIUM = Parameters(seed=0x0123_4567_89AB_CDEF, min_size=16 << 10, avg_size=64 <
 
 def segments_of(path: Path) -> list[Segment]:
     return [Segment(str(path), 0, os.path.getsize(path))]
+
+
+def make_version(repository: Repository, engine: Engine, file: Path, upload_id: str) -> Version:
+    """The file's content as a version of an object of its name. Begins again where that was collected before it was one."""
+    for _ in range(ATTEMPTS):
+        manifest = engine.ingest(segments_of(file)).manifest
+        try:
+            return repository.index.add_version(
+                upload_id=upload_id, object=file.name, owner=None, manifest=manifest, metadata={}, raw=True, at=time.time()
+            )
+        except ChunksMissing:
+            continue
+    raise StorageFailure(f"contents were collected {ATTEMPTS} times before they were versions: give collection more grace")
 
 
 def read_back(repository: Repository, manifest: Manifest) -> bytes:

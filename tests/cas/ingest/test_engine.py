@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tusd_py_cas.ingest.cutting import Cutter
 from tusd_py_cas.ingest.engine import Cancelled, Engine
-from tusd_py_cas.ingest.jobs import Job, Segment
+from tusd_py_cas.ingest.jobs import Segment
 from tusd_py_cas.ingest.windows import SMALL, WINDOW
 from tusd_py_cas.model import LEAF, Codec
 from tusd_py_cas.repository import Repository
@@ -144,20 +144,6 @@ def test_cancelling(tmp_path: Path, engine: Engine) -> None:
     path.write_bytes(KINDS["random"])
     with pytest.raises(Cancelled):
         engine.ingest(segments_of(path), lambda: True)
-
-
-def test_a_version(tmp_path: Path, engine: Engine, repository: Repository) -> None:
-    path = tmp_path / "content"
-    path.write_bytes(KINDS["text"])
-    job = Job("upload", segments_of(path), "name", "somebody", {"filename": "a"}, raw=False)
-    finished = engine.complete(job)
-    assert finished.number == 1
-    assert engine.complete(job).number == 1
-    assert engine.complete(Job("other", segments_of(path), "name", "somebody")).number == 2
-    version = repository.index.find_version("upload")
-    assert version is not None
-    assert (version.object, version.owner, version.metadata, version.raw) == ("name", "somebody", {"filename": "a"}, False)
-    assert version.manifest == finished.ingested.manifest
 
 
 def test_digests_of_composed_content(take: Taker, engine: Engine, repository: Repository) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from tusd_py_cas.ingest.engine import Engine
-from tusd_py_cas.ingest.jobs import Job, Segment
+from tusd_py_cas.ingest.jobs import Segment
 from tusd_py_cas.ingest.windows import SMALL
 from tusd_py_cas.keeping.collecting import collect
 from tusd_py_cas.keeping.scrubbing import verify
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.repository import Repository
 
-from tests.cas.ingest.taking import read_back, segments_of
+from tests.cas.ingest.taking import make_version, read_back
 
 DAMAGES = [
     "UPDATE pieces SET chunk = (SELECT MAX(id) FROM chunks) WHERE leaf = 1 AND position = 1",
@@ -49,8 +49,8 @@ def test_taken_in_once_more(tmp_path: Path, repository: Repository, damage: str,
     path.write_bytes(data := random.Random(1).randbytes(size))
     other.write_bytes(random.Random(2).randbytes(size))
     engine = Engine(repository, threads=2)
-    engine.complete(Job("upload", segments_of(path), "object"))
-    engine.complete(Job("other", segments_of(other), "other"))
+    make_version(repository, engine, path, "upload")
+    make_version(repository, engine, other, "other")
     engine.ingest([Segment(str(path), 1, size - 1)])  # which nobody needs
     edit(repository, damage)
     with pytest.raises(RepositoryError, match="nothing is removed, because the index is damaged"):
@@ -59,7 +59,7 @@ def test_taken_in_once_more(tmp_path: Path, repository: Repository, damage: str,
         engine.close()
         repository = Repository.open(repository.path, durable=False)
         engine = Engine(repository, threads=2)
-    engine.complete(Job("upload", segments_of(path), "object"))
+    make_version(repository, engine, path, "upload")
     found = repository.index.find_version("upload")
     assert found is not None
     assert read_back(repository, found.manifest) == data

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 from tusd_py_cas.ingest.engine import Engine
-from tusd_py_cas.ingest.jobs import Job
 from tusd_py_cas.ingest.windows import WINDOW
 from tusd_py_cas.keeping.collecting import collect
 from tusd_py_cas.model import Parameters
 from tusd_py_cas.repository import Repository
 
-from tests.cas.ingest.taking import MEDIUM, check_sound, read_back, segments_of
+from tests.cas.ingest.taking import MEDIUM, check_sound, make_version, read_back, segments_of
 from tests.support.mounts import mounted_tmpfs, remount, requires_mounts
 from tusd_py.ports.failures import OutOfSpace
 
@@ -70,8 +69,8 @@ def take_all(repository: Repository, folder: Path, prefix: str) -> None:
     engine = Engine(repository, threads=2)
     try:
         for file in folder.iterdir():
-            manifest = engine.complete(Job(f"{prefix} {file.name}", segments_of(file), file.name)).ingested.manifest
-            assert read_back(repository, manifest) == file.read_bytes()
+            version = make_version(repository, engine, file, f"{prefix} {file.name}")
+            assert read_back(repository, version.manifest) == file.read_bytes()
     finally:
         engine.close()
 
