@@ -109,8 +109,9 @@ class Index(Protocol):
         """A content that was not composed and whose first chunk is this one; best one of `size` bytes. A hint for ingest, which
         may miss some where there are many. Raises `IndexDamaged`."""
 
-    def undigested(self, limit: int = 100) -> Sequence[Manifest]:
-        """Composed contents whose digests are not known and that some version has. Raises `IndexDamaged`."""
+    def undigested(self, limit: int = 100) -> Sequence[Manifest | IndexDamaged]:
+        """Composed contents whose digests are not known and that some version has. In the place of one that is damaged is what
+        is wrong with it."""
 
     def set_digests(self, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:
         """What the bytes of a composed manifest have been found to have. Raises `RepositoryError` where it is gone."""
@@ -153,8 +154,9 @@ class Index(Protocol):
     def with_raw(self, after: str = "", limit: int = 1000) -> Sequence[str]:
         """Ids of uploads whose own file may still be there, in order, those behind `after`."""
 
-    def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version]:
-        """All versions in the order of object, owner, number; of one object (of any owner, unless one is given)."""
+    def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version | IndexDamaged]:
+        """All versions in the order of object, owner, number; of one object (of any owner, unless one is given). In the place
+        of one that is damaged is what is wrong with it: it hides no other. Raises `IndexDamaged` where none can be read."""
 
     def uploads(self, after: str = "", limit: int = 1000) -> Sequence[str]:
         """Ids of uploads that versions are of, in order, those behind `after`; without what was made up for imported files,

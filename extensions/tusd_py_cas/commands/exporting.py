@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from tusd_py_cas.commands.finding import NOBODY, find
+from tusd_py_cas.commands.finding import NOBODY, find, sound
 from tusd_py_cas.commands.names import safe_parts
 from tusd_py_cas.commands.options import AsJson, Config, Owner, UploadDir, find_upload_dir, opened_below, text_argument
 from tusd_py_cas.commands.outcomes import Misuse
 from tusd_py_cas.commands.restoring import restore_uploads
 from tusd_py_cas.commands.unpacking import Export
-from tusd_py_cas.model import Version
+from tusd_py_cas.model import IndexDamaged, Version
 
 __all__ = ["export"]
 
@@ -51,8 +51,10 @@ def export(
             return
         work = Export(repository, metadata=metadata, force=force, as_json=as_json)
         if all_:
-            found = (one for one in repository.index.versions() if owner is None or (one.owner or NOBODY) == owner)
-            work.run(given[0], found, every=versions)
+            damaged: list[IndexDamaged] = []
+            all_versions = sound(repository.index.versions(), damaged)
+            found = (one for one in all_versions if owner is None or (one.owner or NOBODY) == owner)
+            work.run(given[0], found, damaged, every=versions)
         else:
             version = find(repository.index, given[0], owner)
             work.run_one(*_place(given[1], version), version)

@@ -7,14 +7,15 @@ ways, nobody guesses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tusd_py_cas.commands.options import text_argument
-from tusd_py_cas.commands.outcomes import Failed, Misuse
+from tusd_py_cas.commands.outcomes import Failed, Misuse, report
+from tusd_py_cas.commands.texts import counted
 from tusd_py_cas.index import Index
-from tusd_py_cas.model import Version
+from tusd_py_cas.model import IndexDamaged, Version
 
-__all__ = ["NOBODY", "find", "latest", "newer", "of_object"]
+__all__ = ["NOBODY", "find", "latest", "newer", "of_object", "sound", "tell_damage"]
 
 NOBODY = ""
 """What `--owner` says where an object has no owner."""
@@ -23,30 +24,57 @@ _NUMBERED = re.compile(r"(.+)@([1-9]\d{0,17})", re.ASCII | re.DOTALL)
 
 
 def find(index: Index, what: str, owner: str | None) -> Version:
-    """The version that `what` names. Raises `Misuse` where it names several, `Failed` where it names none, `IndexDamaged`."""
+    """The version that `what` names. Raises `Misuse` where it names several, `Failed` where it names none, `IndexDamaged` where
+    that can't be told, since a version is damaged."""
     text_argument(what)
     if (version := index.find_version(what)) is not None and _belongs(version, owner):
         return version
-    found = list(latest(_versions(index, what, owner)))
+    damaged: list[IndexDamaged] = []
+    found = list(latest(_versions(index, what, owner, damaged)))
+    if damaged:
+        raise damaged[0]  # it may be the latest
     if numbered := _NUMBERED.fullmatch(what):
         name, number = numbered[1], int(numbered[2])
-        found += [version for version in _versions(index, name, owner) if version.number == number]
+        found += [version for version in _versions(index, name, owner, damaged) if version.number == number]
     if not found:
+        if damaged:
+            raise damaged[0]  # it may be the one
         raise Failed(f"there is no {_whose(owner)}upload, object or version {what!r}")
     if len(found) > 1:
         raise Misuse(_ambiguity(what, found))
     return found[0]
 
 
-def of_object(index: Index, name: str, owner: str | None) -> Iterator[Version]:
-    """The versions of one object as they come. Raises as `find` does."""
+def of_object(index: Index, name: str, owner: str | None, damaged: list[IndexDamaged]) -> Iterator[Version]:
+    """The versions of one object as they come; what is wrong with those that can't be read is added to `damaged`. Raises as
+    `find` does."""
     text_argument(name)
-    owners = {version.owner for version in latest(_versions(index, name, owner))}
+    unread: list[IndexDamaged] = []
+    owners = {version.owner for version in latest(_versions(index, name, owner, unread))}
     if not owners:
+        if unread:
+            raise unread[0]
         raise Failed(f"there is no {_whose(owner)}object {name!r}")
     if len(owners) > 1:
         raise Misuse(_owners_sentence(name, owners))
-    return _versions(index, name, owners.pop() or NOBODY)
+    return _versions(index, name, owners.pop() or NOBODY, damaged)
+
+
+def sound(versions: Iterable[Version | IndexDamaged], damaged: list[IndexDamaged]) -> Iterator[Version]:
+    """Those that can be read; what is wrong with the others is added to `damaged`."""
+    for version in versions:
+        if isinstance(version, IndexDamaged):
+            damaged.append(version)
+        else:
+            yield version
+
+
+def tell_damage(damaged: Sequence[IndexDamaged]) -> None:
+    """Of versions that were left out. Raises `Failed` where there are any."""
+    for damage in damaged:
+        report(str(damage))
+    if damaged:
+        raise Failed(f"{counted(len(damaged), 'version')} could not be read: tusd-py cas verify tells more")
 
 
 def latest(versions: Iterable[Version]) -> Iterator[Version]:
@@ -68,8 +96,8 @@ def newer(one: Version, other: Version) -> Version:
     return max(one, other, key=lambda version: (version.created_at, version.number))
 
 
-def _versions(index: Index, name: str, owner: str | None) -> Iterator[Version]:
-    return (version for version in index.versions(name, owner or None) if _belongs(version, owner))
+def _versions(index: Index, name: str, owner: str | None, damaged: list[IndexDamaged]) -> Iterator[Version]:
+    return (version for version in sound(index.versions(name, owner or None), damaged) if _belongs(version, owner))
 
 
 def _belongs(version: Version, owner: str | None) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tusd_py_cas.commands.documents import version_document
-from tusd_py_cas.commands.finding import newer, of_object
+from tusd_py_cas.commands.finding import newer, of_object, sound, tell_damage
 from tusd_py_cas.commands.options import AsJson, Config, Owner, UploadDir, opened, text_argument
 from tusd_py_cas.commands.output import print_document, print_table
 from tusd_py_cas.commands.texts import local_time, show_size, utc_time
-from tusd_py_cas.model import Version
+from tusd_py_cas.model import IndexDamaged, Version
 
 __all__ = ["ls", "versions"]
 
@@ -38,23 +38,16 @@ def ls(
 ) -> None:
     """List objects: how many versions each has, and size, date and owner of the latest."""
     text_argument(prefix)
+    damaged: list[IndexDamaged] = []
     with opened(ctx, upload_dir, config) as repository:
-        found = objects(version for version in repository.index.versions() if version.object.startswith(prefix))
-        if not as_json:
+        listed = sound(repository.index.versions(), damaged)
+        found = objects(version for version in listed if version.object.startswith(prefix))
+        if as_json:
+            for one in found:
+                print_document(_object_document(one))
+        else:
             print_table(_OBJECTS, map(_object_row, found), "no objects")
-            return
-        for one in found:
-            print_document(
-                {
-                    "object": one.latest.object,
-                    "owner": one.latest.owner,
-                    "versions": one.versions,
-                    "version": one.latest.number,
-                    "upload": one.latest.upload_id,
-                    "size": one.latest.manifest.size,
-                    "created_at": utc_time(one.latest.created_at),
-                }
-            )
+    tell_damage(damaged)
 
 
 def versions(
@@ -66,13 +59,15 @@ def versions(
     as_json: AsJson = False,
 ) -> None:
     """List the versions of an object: number, size, date, upload, digests."""
+    damaged: list[IndexDamaged] = []
     with opened(ctx, upload_dir, config) as repository:
-        found = of_object(repository.index, name, owner)
-        if not as_json:
+        found = of_object(repository.index, name, owner, damaged)
+        if as_json:
+            for version in found:
+                print_document(version_document(version))
+        else:
             print_table(_VERSIONS, map(_version_row, found), "no versions")
-            return
-        for version in found:
-            print_document(version_document(version))
+    tell_damage(damaged)
 
 
 def objects(versions: Iterable[Version]) -> Iterator[Listed]:
@@ -87,6 +82,18 @@ def objects(versions: Iterable[Version]) -> Iterator[Listed]:
             listed = Listed(1, version)
     if listed is not None:
         yield listed
+
+
+def _object_document(listed: Listed) -> dict[str, Any]:
+    return {
+        "object": listed.latest.object,
+        "owner": listed.latest.owner,
+        "versions": listed.versions,
+        "version": listed.latest.number,
+        "upload": listed.latest.upload_id,
+        "size": listed.latest.manifest.size,
+        "created_at": utc_time(listed.latest.created_at),
+    }
 
 
 def _object_row(listed: Listed) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.placing import place_new, replace_existing
 from tusd_py_cas.commands.records import RecordUnreadable, data_path, read_record
 from tusd_py_cas.commands.texts import counted, show_size
-from tusd_py_cas.model import RepositoryError, Version
+from tusd_py_cas.model import IndexDamaged, RepositoryError, Version
 from tusd_py_cas.reading import Reader
 from tusd_py_cas.repository import Repository
 
@@ -56,14 +56,16 @@ def restore_uploads(repository: Repository, upload_dir: str, ids: Sequence[str],
     with progress("restoring", silent=as_json) as bar:
         for upload_id, version in _named(repository, ids) if ids else _all(repository):
             try:
-                if version is None:
+                if isinstance(version, IndexDamaged):
+                    raise version
+                if version is None or upload_id is None:
                     raise Unrestorable("is not stored in the repository")
                 outcome = _restore(repository, upload_dir, version, bar)
                 if ids and outcome is Outcome.GONE:
                     raise Unrestorable("has no record: it was deleted, or it was imported and is no upload")
             except (Unrestorable, RecordUnreadable, RepositoryError, StorageFailure, OSError) as error:
                 failed += 1
-                report(f"{upload_id!r}: {explain(error)}")
+                report(explain(error) if upload_id is None else f"{upload_id!r}: {explain(error)}")
                 _tell(upload_id, None, explain(error), as_json=as_json)
                 continue
             counts[outcome] += 1
@@ -75,7 +77,7 @@ def restore_uploads(repository: Repository, upload_dir: str, ids: Sequence[str],
         raise Failed(f"{failed} could not be restored")
 
 
-def _tell(upload_id: str, outcome: Outcome | None, error: str | None, *, as_json: bool) -> None:
+def _tell(upload_id: str | None, outcome: Outcome | None, error: str | None, *, as_json: bool) -> None:
     if as_json:
         tell({"upload": upload_id, "outcome": outcome.value if outcome else None, "error": error})
     elif outcome is Outcome.RESTORED or outcome is Outcome.CORRECTED:
@@ -90,12 +92,20 @@ def _summary(counts: dict[Outcome, int], size: int) -> str:
     )
 
 
-def _named(repository: Repository, ids: Iterable[str]) -> Iterator[tuple[str, Version | None]]:
-    return ((upload_id, repository.index.find_version(upload_id)) for upload_id in ids)
+_Found = tuple[str | None, Version | IndexDamaged | None]
 
 
-def _all(repository: Repository) -> Iterator[tuple[str, Version]]:
-    return ((version.upload_id, version) for version in repository.index.versions())
+def _named(repository: Repository, ids: Iterable[str]) -> Iterator[_Found]:
+    for upload_id in ids:
+        try:
+            yield upload_id, repository.index.find_version(upload_id)
+        except IndexDamaged as damage:
+            yield upload_id, damage
+
+
+def _all(repository: Repository) -> Iterator[_Found]:
+    for version in repository.index.versions():
+        yield (None, version) if isinstance(version, IndexDamaged) else (version.upload_id, version)
 
 
 def _restore(repository: Repository, upload_dir: str, version: Version, bar: Progress) -> Outcome:

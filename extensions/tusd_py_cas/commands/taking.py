@@ -15,7 +15,7 @@ from enum import Enum, auto
 from threading import Event
 
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
-from tusd_py_cas.commands.finding import latest
+from tusd_py_cas.commands.finding import latest, sound
 from tusd_py_cas.commands.outcomes import explain
 from tusd_py_cas.commands.sources import Problem, Skipped, Source
 from tusd_py_cas.ingest.engine import Engine
@@ -168,7 +168,7 @@ class Taking:
 
     def _take_file(self, source: Source, segments: list[Segment], progress: Callable[[int], None] | None) -> _Done:
         ingested = self._engine.ingest(segments, self._stopping.is_set, progress)
-        nobodys = (version for version in self._index.versions(source.object) if version.owner is None)
+        nobodys = (version for version in sound(self._index.versions(source.object), []) if version.owner is None)
         if any(version.manifest.name == ingested.manifest.name for version in latest(nobodys)):
             return Outcome.UNCHANGED, ingested
         self._add(source, f"{IMPORTED}{secrets.token_hex(16)}", ingested.manifest, time.time())

@@ -17,7 +17,7 @@ from tusd_py_cas.commands.names import METADATA_SUFFIX, safe_parts
 from tusd_py_cas.commands.outcomes import Failed, explain, report
 from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.texts import counted, show_size
-from tusd_py_cas.model import RepositoryError, Version
+from tusd_py_cas.model import IndexDamaged, RepositoryError, Version
 from tusd_py_cas.reading import Reader
 from tusd_py_cas.repository import Repository
 
@@ -49,9 +49,9 @@ class Export:
         self._tell(version, os.path.join(directory, os.fsdecode(name)))
         self._end(directory)
 
-    def run(self, directory: str, versions: Iterable[Version], *, every: bool) -> None:
+    def run(self, directory: str, versions: Iterable[Version], damaged: Sequence[IndexDamaged], *, every: bool) -> None:
         """Write the latest version of each object, or `every` version, to paths of their own below a directory, which is made
-        if need be. `versions` come in the order of the index."""
+        if need be. `versions` come in the order of the index; `damaged` is looked at when all have come."""
         os.makedirs(directory, exist_ok=True)
         chosen = versions if every else latest(versions)
         with Destination(directory) as destination, self._bar(None) as bar:
@@ -64,6 +64,8 @@ class Export:
                     self._fail(version, explain(error))
                 else:
                     self._tell(version, path)
+        for damage in damaged:
+            self._fail_unread(damage)
         self._end(directory)
 
     def _bar(self, total: int | None) -> AbstractContextManager[Progress]:
@@ -108,6 +110,13 @@ class Export:
         report(f"{version.object!r}, version {version.number}: {what}")
         if self._as_json:
             tell({**_identity(version), "path": None, "size": version.manifest.size, "error": what})
+
+    def _fail_unread(self, damage: IndexDamaged) -> None:
+        self._failed += 1
+        report(str(damage))
+        if self._as_json:
+            unknown = dict.fromkeys(("upload", "object", "owner", "version", "path", "size"))
+            tell({**unknown, "error": str(damage)})
 
     def _end(self, directory: str) -> None:
         if not self._as_json:

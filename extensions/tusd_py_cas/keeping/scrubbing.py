@@ -212,6 +212,8 @@ class _Run:
         seen: dict[bytes, bool] = {}  # contents by name: many versions may have the same
         for version in self.repository.index.versions():
             self._go_on()
+            if isinstance(version, IndexDamaged):  # `check_index` has told of it
+                continue
             content = version.manifest
             if content.name not in seen:
                 seen[content.name] = self._has_any(content, bad)

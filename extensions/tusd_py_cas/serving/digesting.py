@@ -10,7 +10,7 @@ import logging
 from typing import Protocol
 
 from tusd_py.ports.failures import StorageFailure
-from tusd_py_cas.model import ChunkDamaged, Manifest, RepositoryError
+from tusd_py_cas.model import ChunkDamaged, IndexDamaged, Manifest, RepositoryError
 from tusd_py_cas.serving.access import Access
 from tusd_py_cas.serving.intake import Intake
 
@@ -41,7 +41,7 @@ class Digester:
     def __init__(self, access: Access, digests: Digests, intake: Intake) -> None:
         self._access, self._index = access, access.repository.index
         self._digests, self._intake = digests, intake
-        self._failed: dict[bytes, None] = {}
+        self._failed: dict[bytes | str, None] = {}  # by name, or by what is wrong where not even that can be read
 
     async def run(self) -> None:
         """Until cancelled. Failures are logged."""
@@ -58,18 +58,28 @@ class Digester:
         found = await self._access.look(lambda: self._index.undigested(PAGE + len(self._failed)))
         done = 0
         for manifest in found:
-            if manifest.name not in self._failed:
+            if isinstance(manifest, IndexDamaged):
+                self._note_damage(manifest)
+            elif manifest.name not in self._failed:
                 await self._intake.idle()
                 await self._digest(manifest)
                 done += 1
         return bool(done)
 
+    def _note_damage(self, damage: IndexDamaged) -> None:
+        if str(damage) not in self._failed:
+            self._remember(str(damage))
+            _log.error("a content without digests is damaged in the index", extra={"fields": {"error": str(damage)}})
+
+    def _remember(self, failed: bytes | str) -> None:
+        self._failed[failed] = None
+        if len(self._failed) > FAILED:
+            del self._failed[next(iter(self._failed))]
+
     async def _digest(self, manifest: Manifest) -> None:
         try:
             await self._digests.digest(manifest)
         except (StorageFailure, RepositoryError, ChunkDamaged) as failure:
-            self._failed[manifest.name] = None
-            if len(self._failed) > FAILED:
-                del self._failed[next(iter(self._failed))]
+            self._remember(manifest.name)
             fields = {"content": manifest.name.hex(), "error": str(failure)}
             _log.warning("the digests of a content could not be computed", extra={"fields": fields})

@@ -117,7 +117,7 @@ class SqliteIndex(Upkeep):
         with self._connections.reading("looking for a content") as connection:
             return manifest_rows.find_starting_with(connection, self._contents, name, size)
 
-    def undigested(self, limit: int = 100) -> Sequence[Manifest]:
+    def undigested(self, limit: int = 100) -> Sequence[Manifest | IndexDamaged]:
         with self._connections.reading("looking for contents without digests") as connection:
             return manifest_rows.undigested(connection, self._contents, limit)
 
@@ -192,7 +192,7 @@ class SqliteIndex(Upkeep):
             )
             return [upload_id for (upload_id,) in rows]
 
-    def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version]:
+    def versions(self, object: str | None = None, owner: str | None = None) -> Iterator[Version | IndexDamaged]:
         after: object_rows.Key | None = None
         while True:
             with self._connections.reading("listing versions") as connection:

@@ -230,13 +230,20 @@ def _put(connection: sqlite3.Connection, id: int | None, new: Manifest, nodes: N
     return replace(new, id=id)
 
 
-def undigested(connection: sqlite3.Connection, recent: Contents, limit: int) -> list[Manifest]:
+def undigested(connection: sqlite3.Connection, recent: Contents, limit: int) -> list[Manifest | IndexDamaged]:
     rows = connection.execute(
         f"""SELECT {MANIFEST} FROM manifests AS m
             WHERE m.sha256 IS NULL AND EXISTS (SELECT 1 FROM versions AS v WHERE v.manifest = m.id) ORDER BY m.id LIMIT ?""",
         (limit,),
     ).fetchall()
-    return [manifest_and_nodes(connection, recent, row)[0] for row in rows]
+    return [_manifest_or_damage(connection, recent, row) for row in rows]
+
+
+def _manifest_or_damage(connection: sqlite3.Connection, recent: Contents, row: Sequence[Any]) -> Manifest | IndexDamaged:
+    try:
+        return manifest_and_nodes(connection, recent, row)[0]
+    except IndexDamaged as damage:
+        return damage
 
 
 def set_digests(connection: sqlite3.Connection, recent: Contents, manifest: Manifest, *, blake3: bytes, sha256: bytes) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +23,12 @@ _VERSION = """
 """
 _TYPES = (str, str, int, str, int, str, int, float, bytes, int)
 
-Key = tuple[str, int, str, int]
-"""What versions are ordered by: object, whether it has an owner, owner, number."""
+Key = tuple[Any, Any, Any, Any]
+"""What versions are ordered by: object, whether it has an owner, owner, number. Where it is damaged, it may be anything."""
+
+
+class _NoText(bytes):
+    """What is in the place of a text that is no UTF-8."""
 
 
 def find_version(connection: sqlite3.Connection, recent: Contents, upload_id: str) -> Version | None:
@@ -129,18 +134,45 @@ def _drop_empty(connection: sqlite3.Connection, object_id: int) -> None:
 
 def versions(
     connection: sqlite3.Connection, recent: Contents, object: str | None, owner: str | None, after: Key | None, limit: int
-) -> list[tuple[Key, Version]]:
+) -> list[tuple[Key, Version | IndexDamaged]]:
     """The next `limit` of them, those behind `after`."""
-    conditions, parameters = ["(o.name, o.owned, o.owner, v.number) > (?, ?, ?, ?)"], list[Any](after or ("", -1, "", 0))
+    parameters = list[Any](after or ("", -1, "", 0))
+    places = ", ".join("CAST(? AS TEXT)" if isinstance(value, _NoText) else "?" for value in parameters)
+    conditions = [f"(o.name, o.owned, o.owner, v.number) > ({places})"]
     if object is not None:
         conditions.append("o.name = ?")
         parameters.append(object)
     if owner is not None:
         conditions.append("o.owned AND o.owner = ?")
         parameters.append(owner)
-    rows = connection.execute(
-        f"""{_VERSION.replace("LEFT JOIN", "JOIN")} WHERE {" AND ".join(conditions)}
-            ORDER BY o.name, o.owned, o.owner, v.number LIMIT ?""",
-        (*parameters, limit),
-    ).fetchall()
-    return [((row[1], row[2], row[3], row[4]), _version(connection, recent, row)) for row in rows]
+    with _any_text(connection):
+        rows = connection.execute(
+            f"""{_VERSION.replace("LEFT JOIN", "JOIN")} WHERE {" AND ".join(conditions)}
+                ORDER BY o.name, o.owned, o.owner, v.number LIMIT ?""",
+            (*parameters, limit),
+        ).fetchall()
+    return [((row[1], row[2], row[3], row[4]), _version_or_damage(connection, recent, row)) for row in rows]
+
+
+@contextmanager
+def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """A text that is no UTF-8 is read as `_NoText`, and does not keep the other rows from being read."""
+    connection.text_factory = _read_text
+    try:
+        yield
+    finally:
+        connection.text_factory = str
+
+
+def _read_text(data: bytes) -> str | _NoText:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _NoText(data)
+
+
+def _version_or_damage(connection: sqlite3.Connection, recent: Contents, row: Sequence[Any]) -> Version | IndexDamaged:
+    try:
+        return _version(connection, recent, row)
+    except IndexDamaged as damage:
+        return damage

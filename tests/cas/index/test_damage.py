@@ -191,6 +191,58 @@ def test_a_condemned_chunk_in_use_is_found(tmp_path: Path) -> None:
     index.close()
 
 
+DAMAGED_VERSIONS = [
+    "UPDATE versions SET number = 77 WHERE upload = 'upload2'",
+    "UPDATE versions SET metadata = '{}' WHERE upload = 'upload2'",
+    "UPDATE versions SET metadata = CAST(x'ff' AS TEXT) WHERE upload = 'upload2'",
+    "UPDATE versions SET upload = CAST(x'75ff' AS TEXT) WHERE upload = 'upload2'",
+    "UPDATE manifests SET size = size + 1 WHERE id = (SELECT manifest FROM versions WHERE upload = 'upload2')",
+]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 500])
+@pytest.mark.parametrize("statement", DAMAGED_VERSIONS)
+def test_a_damaged_version_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str, at_once: int
+) -> None:
+    monkeypatch.setattr("tusd_py_cas.sqlite_index.adapter._VERSIONS_AT_ONCE", at_once)
+    make(tmp_path / "index.db")
+    edit(tmp_path / "index.db", statement)
+    index = open_index(tmp_path / "index.db", create=False)
+    found = list(index.versions())
+    assert {each.upload_id for each in found if isinstance(each, Version)} == {f"upload{n}" for n in range(8) if n != 2}
+    assert len([each for each in found if isinstance(each, IndexDamaged)]) == 1
+    index.close()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 500])
+def test_a_damaged_name_hides_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Though it is where the listing goes on from."""
+    monkeypatch.setattr("tusd_py_cas.sqlite_index.adapter._VERSIONS_AT_ONCE", at_once)
+    make(tmp_path / "index.db")
+    edit(tmp_path / "index.db", "UPDATE objects SET name = CAST(x'6180' AS TEXT) WHERE name = 'a' AND owned")
+    index = open_index(tmp_path / "index.db", create=False)
+    found = list(index.versions())
+    assert [each.upload_id for each in found if isinstance(each, Version)] == [f"upload{n}" for n in (2, 4, 1, 5, 7, 3)]
+    assert len([each for each in found if isinstance(each, IndexDamaged)]) == 2
+    assert index.find_version("upload2"), "texts are read as ever"
+    index.close()
+
+
+def test_a_damaged_content_without_digests_hides_no_other(tmp_path: Path) -> None:
+    index = open_index(tmp_path / "index.db")
+    made = [index.compose([content(index, n), content(index, n + 1)]) for n in range(3)]
+    for n, each in enumerate(made):
+        version(index, f"upload{n}", each)
+    index.close()
+    edit(tmp_path / "index.db", f"UPDATE manifests SET size = size + 1 WHERE id = {made[0].id}")
+    index = open_index(tmp_path / "index.db", create=False)
+    damage, *others = index.undigested()
+    assert isinstance(damage, IndexDamaged)
+    assert others == made[1:]
+    index.close()
+
+
 def test_damage_is_noticed_by_who_has_read_before(tmp_path: Path) -> None:
     """What is kept in memory is never in the way of what the database says now."""
     make(tmp_path / "index.db")

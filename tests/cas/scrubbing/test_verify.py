@@ -19,6 +19,7 @@ from tusd_py_cas.reading import Reader, read_chunk
 from tusd_py_cas.repository import Repository
 
 from tests.cas.files.contents import file_of, noise, store, text
+from tests.cas.index.test_opening import edit as execute
 from tests.cas.reading.repositories import make, publish, put, put_chunk
 from tests.support.waiting import until
 from tusd_py.ports.failures import StorageFailure
@@ -113,6 +114,19 @@ def test_damage_is_found_and_set_aside(
     again = verify(repository)
     assert [name for name, _ in again.damaged] == [chunks[0].name]
     assert again.affected == found.affected
+
+
+def test_a_damaged_version_hides_no_other_that_is_affected(
+    repository: Repository, chunks: list[StoredChunk], tmp_path: Path
+) -> None:
+    publish(repository, "another", put(repository, PARTS), "an object")
+    publish(repository, "third", put(repository, PARTS))
+    edit(tmp_path, "UPDATE versions SET metadata = '[]' WHERE upload = 'upload'")
+    file_of(tmp_path, chunks[0]).unlink()
+    found = verify(repository)
+    assert found.complete
+    assert found.index_errors == ("the version of upload 'upload' does not fit its seal",)
+    assert [version.upload_id for version in found.affected] == ["another", "third"]
 
 
 def test_flipped_bits_anywhere_are_found(repository: Repository, chunks: list[StoredChunk], tmp_path: Path) -> None:
@@ -371,7 +385,7 @@ def test_versions_whose_chunks_the_index_can_not_tell_are_affected(
 def test_what_was_found_is_told_where_the_index_can_not_be_read_on(
     repository: Repository, chunks: list[StoredChunk], tmp_path: Path
 ) -> None:
-    edit(tmp_path, "UPDATE leaves SET size = size + 1 WHERE id = (SELECT min(id) FROM leaves)")
+    execute(tmp_path / "index.db", "DROP TABLE versions")
     damage_missing(file_of(tmp_path, chunks[1]))
     repository.close()  # it remembers leaves that it has read
     again = Repository.open(str(tmp_path))

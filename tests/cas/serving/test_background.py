@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tusd_py_cas.model import RepositoryError
+from tusd_py_cas.model import IndexDamaged, RepositoryError
 from tusd_py_cas.serving import digesting
 from tusd_py_cas.serving.collecting import Collector
 from tusd_py_cas.serving.counts import Counts
@@ -82,6 +82,18 @@ async def test_a_damaged_chunk_leaves_a_content_without_digests(replacing: Serve
     replacing.damage()
     assert await replacing.opened.digester.look() and not await replacing.opened.digester.look()
     assert "could not be computed" in caplog.text
+
+
+async def test_a_damaged_content_is_told_of_once_and_keeps_no_other_from_its_digests(
+    replacing: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    await compose(replacing)
+    real = replacing.repository.index.undigested
+    damage = IndexDamaged("manifest 77 does not fit its seal")
+    replacing.repository.index.undigested = lambda limit: [damage, *real(limit)]
+    assert await replacing.opened.digester.look() and not await replacing.opened.digester.look()
+    assert not real()
+    assert [record.fields for record in caplog.records if "damaged in the index" in record.message] == [{"error": str(damage)}]
 
 
 async def test_an_index_that_fails_is_asked_again(
