@@ -170,20 +170,12 @@ class ChunkFiles:
 
     def remove(self, chunk: StoredChunk) -> None:
         """Remove its file, in the form that is given; a missing one is fine."""
-        self._remove(chunk.name, chunk.codec)
-
-    def remove_name(self, name: bytes) -> None:
-        """Remove the files of this name in any form; a missing one is fine."""
-        for codec in Codec:
-            self._remove(name, codec)
-
-    def _remove(self, name: bytes, codec: Codec) -> None:
         try:
-            os.unlink(self._layout.chunk(name, codec))
+            os.unlink(self._layout.chunk(chunk.name, chunk.codec))
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise writing_failed(error, f"removing the chunk {name.hex()}") from error
+            raise writing_failed(error, f"removing the chunk {chunk.name.hex()}") from error
 
     def quarantine(self, chunk: StoredChunk) -> bool:
         """Move what is in the place of its file to `quarantine/`; whether something was. What has become a sound chunk again by

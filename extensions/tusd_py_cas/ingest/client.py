@@ -77,9 +77,9 @@ class IngestProcess:
         answer = await self._ask("digest", name=manifest.name.hex())
         return bytes.fromhex(answer["blake3"]), bytes.fromhex(answer["sha256"])
 
-    async def collect(self, *, grace: float, dry_run: bool = False) -> Mapping[str, Any]:
+    async def collect(self, *, grace: float) -> Mapping[str, Any]:
         """Collect what nothing refers to: the fields of `keeping`'s `Collected`."""
-        return await self._ask("collect", grace=grace, dry_run=dry_run)
+        return await self._ask("collect", grace=grace)
 
     def pace(self, share: float | None) -> None:
         """Have it take no more than `share` processors for contents that are not small, or as many as there are."""

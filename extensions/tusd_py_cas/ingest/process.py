@@ -77,14 +77,14 @@ class Desk:
             case "digest":
                 return self._digest(bytes.fromhex(message["name"]), cancelled.is_set)
             case "collect":
-                return self._collect(message["grace"], dry_run=message["dry_run"])
+                return self._collect(message["grace"])
             case other:
                 raise StorageFailure(f"the ingest process is asked for {other!r}, which it does not know")
 
-    def _collect(self, grace: float, *, dry_run: bool) -> Message:
+    def _collect(self, grace: float) -> Message:
         """Nothing where somebody does it just now, by hand perhaps: then it is being done."""
         try:
-            return asdict(collect(self._repository, grace=grace, now=time.time(), dry_run=dry_run))
+            return asdict(collect(self._repository, grace=grace, now=time.time()))
         except AlreadyCollecting:
             return asdict(Collected())
 

@@ -62,15 +62,13 @@ def test_a_chunk_has_one_file_for_each_form(files: ChunkFiles) -> None:
     assert not files.exists(compressed)
     assert files.exists(raw)
     store(files, text(5000))
-    files.remove_name(raw.name)
-    assert not files.exists(compressed)
+    files.remove(raw)
     assert not files.exists(raw)
 
 
 def test_removing_what_is_not_there_is_fine(files: ChunkFiles) -> None:
     chunk = describe(b"a", Codec.RAW, b"a")
     files.remove(chunk)
-    files.remove_name(chunk.name)
     assert not files.quarantine(chunk)
 
 
@@ -377,5 +375,3 @@ def test_no_path_is_made_of_anything_but_a_name(files: ChunkFiles, name: bytes) 
             act(chunk)
     with pytest.raises(ValueError, match="32 bytes"):
         files.write(name, Codec.RAW, b"x")
-    with pytest.raises(ValueError, match="32 bytes"):
-        files.remove_name(name)

@@ -167,10 +167,10 @@ def test_composed_content_is_not_followed(take: Taker, repository: Repository) -
 def test_damaged_chunks_are_stored_again(take: Taker, repository: Repository) -> None:
     data = random.Random(8).randbytes(3_000_000)
     first = take(data)
-    names = [first.pieces[number].chunk.name for number in (0, 7, 100, -1)]
-    repository.index.mark_damaged(names)
-    for name in names:
-        repository.chunks.remove_name(name)
+    lost = [first.pieces[number].chunk for number in (0, 7, 100, -1)]
+    repository.index.mark_damaged([chunk.name for chunk in lost])
+    for chunk in lost:
+        repository.chunks.remove(chunk)
     assert not repository.index.is_whole(first.manifest)
     again = take(data)
     assert (again.manifest, again.ingested.chunks_new) == (first.manifest, 4)

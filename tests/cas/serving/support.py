@@ -180,7 +180,7 @@ class Worker:
         self.digested += 1
         return blake3, sha256
 
-    async def collect(self, *, grace: float, dry_run: bool = False) -> Mapping[str, Any]:
+    async def collect(self, *, grace: float) -> Mapping[str, Any]:
         return asdict(await asyncio.to_thread(lambda: collect(self._repository, grace=grace, now=time.time() + 1)))
 
     async def close(self) -> None:
