@@ -160,7 +160,7 @@ class Index(Protocol):
 
     def uploads(self, after: str = "", limit: int = 1000) -> Sequence[str]:
         """Ids of uploads that versions are of, in order, those behind `after`; without what was made up for imported files,
-        which begins with `IMPORTED`."""
+        which begins with `IMPORTED`, or is `import-` and 32 hexadecimal digits."""
 
     def without_version(self, upload_ids: Sequence[str]) -> Sequence[str]:
         """Those that no version is of, in the given order. A thousand take 0.3 ms."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 __all__ = [
+    "ALGORITHM",
     "IMPORTED",
     "LEAF",
     "NAME_SIZE",
@@ -30,15 +31,18 @@ __all__ = [
     "Version",
 ]
 
+ALGORITHM = "fastcdc-2020-nc1"
+"""How contents are cut: FastCDC in its 2020 form, normalized chunking 1."""
+
 LEAF = 4096
 """Chunks in a leaf at most: about 5 GiB of content, and 200 KiB in memory."""
 
 NAME_SIZE = 32
 """Bytes of a name: BLAKE3's."""
 
-
-IMPORTED = "import-"
-"""What the ids begin with that `tusd-py cas import` makes up for plain files: there has never been an upload."""
+IMPORTED = ".import-"
+"""What the ids begin with that `tusd-py cas import` makes up for plain files: there has never been an upload, and there can't
+be one, for the ids of uploads do not begin with a dot (`tusd_py.protocol.ids`)."""
 
 
 class RepositoryError(Exception):
@@ -95,7 +99,7 @@ class Parameters:
     min_size: int
     avg_size: int
     max_size: int
-    algorithm: str = "fastcdc-2020-nc1"
+    algorithm: str = ALGORITHM
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,12 @@ _AT_ONCE = 500
 _BEHIND_IMPORTED = IMPORTED[:-1] + chr(ord(IMPORTED[-1]) + 1)
 """What comes behind all that begins with `IMPORTED`."""
 
+_IMPORTED_BEFORE = "import-" + "[0-9a-f]" * 32
+"""What such ids were like once. An upload may have one of them, too: then its version stays when the upload is gone."""
+
 
 def uploads(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
-    """Without those of imported files, which are all in one place of the order and are stepped over."""
+    """Without those of imported files, which are in one place of the order and are stepped over, but for old ones."""
     found = _uploads(connection, "upload > ? AND upload < ?", (after, IMPORTED), limit)
     if after < _BEHIND_IMPORTED:
         return found + _uploads(connection, "upload >= ?", (_BEHIND_IMPORTED,), limit - len(found))
@@ -29,8 +32,8 @@ def uploads(connection: sqlite3.Connection, after: str, limit: int) -> list[str]
 
 
 def _uploads(connection: sqlite3.Connection, condition: str, parameters: Sequence[str], limit: int) -> list[str]:
-    query = f"SELECT upload FROM versions WHERE {condition} ORDER BY upload LIMIT ?"
-    return [upload_id for (upload_id,) in connection.execute(query, (*parameters, limit))]
+    query = f"SELECT upload FROM versions WHERE {condition} AND upload NOT GLOB ? ORDER BY upload LIMIT ?"
+    return [upload_id for (upload_id,) in connection.execute(query, (*parameters, _IMPORTED_BEFORE, limit))]
 
 
 def without_version(connection: sqlite3.Connection, upload_ids: Sequence[str]) -> list[str]:

@@ -12,10 +12,12 @@ import pytest
 from tusd_py_cas.commands.sources import files as files_below
 from tusd_py_cas.commands.taking import Taking
 from tusd_py_cas.ingest.engine import Engine
+from tusd_py_cas.model import IMPORTED
 
 from tests.cas.commands.conftest import Store, random_bytes
 from tests.cas.commands.test_export import tree
 from tests.support.waiting import until
+from tusd_py.protocol.ids import is_valid_id
 
 CONTENT = random_bytes(700_000)
 
@@ -74,7 +76,8 @@ def test_a_changed_file_is_a_new_version(store: Store, files: Path) -> None:
 def test_versions_that_were_imported_say_so(store: Store, files: Path) -> None:
     store.run("import", str(files / "a.txt"))
     [line] = store.run("versions", "a.txt", "--json").lines
-    assert line["upload"].startswith("import-") and len(line["upload"]) == 39
+    assert line["upload"].startswith(IMPORTED) and len(line["upload"]) == 40
+    assert not is_valid_id(line["upload"]), "no upload can be called that"
     assert (line["raw"], line["owner"], line["metadata"]) == (False, None, {"filename": "a.txt"})
 
 

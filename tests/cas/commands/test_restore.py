@@ -194,8 +194,8 @@ def test_a_file_that_was_lost(store: Store) -> None:
 def test_what_was_deleted_stays_deleted(store: Store) -> None:
     take_away(store, "id")
     (store.upload_dir / "id.info").unlink()
-    store.add(b"x", upload="import-0123")
-    assert outcomes(store) == {"id": "gone", "import-0123": "gone"}
+    store.add(b"x", upload=".import-0123")
+    assert outcomes(store) == {"id": "gone", ".import-0123": "gone"}
     assert "'id': has no record" in refusal(store, "id")
     assert not (store.upload_dir / "id").exists()
 

@@ -51,6 +51,14 @@ async def test_a_version_whose_upload_is_gone_is_dropped_after_a_while(keeping: 
     assert await keeping.read("a") == NOISE, "its file was not ours"
 
 
+async def test_an_id_that_looks_like_an_imported_file_keeps_no_version(keeping: Server) -> None:
+    """A hook may choose ids."""
+    await keeping.take("import-2024.csv", NOISE)
+    await keeping.take("import-0123456789abcdef", NOISE)
+    keeping.host.records.clear()
+    assert await clearer(keeping, 0.0).look_around() == 2
+
+
 async def test_a_record_that_is_back_starts_anew(keeping: Server, clock: Clock) -> None:
     await keeping.take("a", NOISE)
     gone = keeping.host.records.pop("a")

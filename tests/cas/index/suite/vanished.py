@@ -29,7 +29,7 @@ class VanishedSuite:
         assert list(index.uploads(after="über")) == []
 
     def test_uploads_without_imported_files(self, index: Index) -> None:
-        around = ["import", "import,", "import.", "import.5", "impost"]
+        around = [".import", ".import,", ".import.", ".import.5", ".impost"]
         add(index, *around, IMPORTED, f"{IMPORTED}00", f"{IMPORTED}~~")
         assert list(index.uploads()) == around
         for limit in range(len(around)):
@@ -38,6 +38,13 @@ class VanishedSuite:
             assert list(index.uploads(after=upload_id)) == around[n + 1 :]
         for inside in (IMPORTED, f"{IMPORTED}0", f"{IMPORTED}~~~"):
             assert list(index.uploads(after=inside, limit=2)) == around[2:4]
+
+    def test_uploads_whose_ids_look_like_those_of_imported_files(self, index: Index) -> None:
+        """Also like those that there were before."""
+        of_uploads = sorted(["import-1", f"import-{'0' * 31}", f"import-{'0' * 31}A", f"import-{'0' * 33}", "import.mov"])
+        add(index, *of_uploads, f"import-{'09af' * 8}", f"import-{'c' * 32}")
+        assert list(index.uploads()) == of_uploads
+        assert list(index.uploads(limit=4)) == of_uploads[:4]
 
     def test_which_of_many_have_no_version(self, index: Index) -> None:
         add(index, "7", "2000", "a")
