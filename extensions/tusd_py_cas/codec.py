@@ -12,9 +12,9 @@ import threading
 import zstandard
 
 from tusd_py_cas.model import Codec
+from tusd_py_cas.options import DEFAULT_LEVEL, LEVELS
 
 __all__ = [
-    "DEFAULT_LEVEL",
     "MAX_WINDOW",
     "BadFrame",
     "Compressor",
@@ -24,10 +24,6 @@ __all__ = [
     "raw_frame",
     "raw_frame_size",
 ]
-
-DEFAULT_LEVEL = 3
-LEVELS = range(1, 20)
-"""zstd's levels that keep to the window; those above want up to 128 MiB."""
 
 MAX_WINDOW = 8 << 20
 """Bytes of window: RFC 9659, section 3."""

@@ -1,8 +1,8 @@
 """`repository.json`: which repository this is, and how its contents are cut. Written once, before anything else there is.
 
-The cuts are what makes equal contents equal chunks, and their seed is secret: knowing it, one could make contents that others'
-no longer share chunks with. So the file is not readable for others, and it has a seal: with a digit changed, all would go on
-working but nothing new would be found stored already.
+The cuts are what makes equal contents equal chunks, and their seed is secret: knowing it, one could cut known files as they are
+cut here, and find out from the names of chunks which of them are stored. So the file is not readable for others, and it has a
+seal: with a digit changed, all would go on working but nothing new would be found stored already.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from blake3 import blake3
 
 from tusd_py.fs.directories import sync_directory
 from tusd_py_cas.layout import Layout, write_temporary
-from tusd_py_cas.model import Parameters, RepositoryError
+from tusd_py_cas.model import ALGORITHM, Parameters, RepositoryError
+from tusd_py_cas.options import DEFAULT_CHUNK_SIZE, is_chunk_size
 from tusd_py_cas.os_errors import reading_failed, writing_failed
 
 __all__ = ["FORMAT", "Description", "create_description", "new_parameters", "read_description"]
@@ -27,16 +28,12 @@ __all__ = ["FORMAT", "Description", "create_description", "new_parameters", "rea
 FORMAT = 1
 """Goes up when a repository can't be used by what used the one before."""
 
-AVERAGES = (64 << 10, 4 << 20)
-"""Average sizes of chunks that a new repository may be asked to have, in bytes."""
-
 _SIZES = {"min_size": (64, 1 << 20), "avg_size": (256, 4 << 20), "max_size": (1024, 16 << 20)}
 """What the chunker (pyfastcdc) takes."""
 
 _SEED_BITS = 63
 """The chunker takes no seed whose highest bit is set: it shifts it as a Python integer."""
 
-_ALGORITHM = "fastcdc-2020-nc1"
 _AT_MOST = 64 * 1024
 """Bytes of a description; ours have less than 400."""
 
@@ -51,15 +48,15 @@ class Description:
     parameters: Parameters = field(repr=False)
 
 
-def new_parameters(avg_size: int = 1 << 20) -> Parameters:
+def new_parameters(avg_size: int = DEFAULT_CHUNK_SIZE) -> Parameters:
     """For a new repository: a new secret, and sizes of chunks a factor of four around `avg_size` bytes.
 
     `ValueError` unless that is a power of two from 64 KiB to 4 MiB.
     """
-    if not AVERAGES[0] <= avg_size <= AVERAGES[1] or avg_size & (avg_size - 1):
+    if not is_chunk_size(avg_size):
         raise ValueError(f"chunks can't have {avg_size} bytes on average: expected a power of two from 64 KiB to 4 MiB")
     seed = 1 + secrets.randbelow((1 << _SEED_BITS) - 1)  # 0 would be no secret: the chunker's published table
-    return Parameters(seed=seed, min_size=avg_size // 4, avg_size=avg_size, max_size=avg_size * 4, algorithm=_ALGORITHM)
+    return Parameters(seed=seed, min_size=avg_size // 4, avg_size=avg_size, max_size=avg_size * 4)
 
 
 def read_description(layout: Layout) -> Description | None:
@@ -164,9 +161,9 @@ def _parse(text: bytes) -> Description:
 
 def _check(parameters: Parameters) -> None:
     """Whether the chunker takes them."""
-    if parameters.algorithm != _ALGORITHM:
+    if parameters.algorithm != ALGORITHM:
         raise _NotUnderstood(
-            f"contents are cut by {parameters.algorithm!r}, but this version of tusd-py has only {_ALGORITHM!r}"
+            f"contents are cut by {parameters.algorithm!r}, but this version of tusd-py has only {ALGORITHM!r}"
         )
     if any(type(getattr(parameters, each.name)) is not int for each in fields(parameters) if each.name != "algorithm"):
         raise _NotUnderstood("sizes and seed are not all numbers")

@@ -7,16 +7,19 @@ from typing import Any
 
 from tusd_py.ports.extension import Option
 
-__all__ = ["MAX_CHUNK_SIZE", "MIN_CHUNK_SIZE", "OFF", "OPTIONS", "check"]
+__all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_LEVEL", "LEVELS", "OFF", "OPTIONS", "check", "is_chunk_size"]
 
 OFF = "off"
 
-MIN_CHUNK_SIZE, MAX_CHUNK_SIZE = 64 << 10, 4 << 20
+DEFAULT_CHUNK_SIZE = 1 << 20
+SMALLEST, LARGEST = 64 << 10, 4 << 20
 """Averages, in bytes. Smaller chunks are more rows in the index than they are worth; of larger ones, four times as long at
 most, several are held in memory at once."""
 
-MAX_LEVEL = 19
-"""Those above take more memory than a background task may have."""
+DEFAULT_LEVEL = 3
+LEVELS = range(1, 20)
+"""zstd's. Those above want more window than readers of `Content-Encoding: zstd` need to have (RFC 9659), and more memory than a
+background task may take."""
 
 MAX_THREADS = 256
 """More than any machine has cores for are a slip of the finger."""
@@ -30,11 +33,11 @@ OPTIONS = (
         bare="keep",
         help="Store finished uploads in chunks, without duplicates, and keep their files as well, or replace them.",
     ),
-    Option(name="cas-level", kind="int", default=3, help=f"Compression level of zstd, from 1 to {MAX_LEVEL}."),
+    Option(name="cas-level", kind="int", default=DEFAULT_LEVEL, help=f"Compression level of zstd, from 1 to {LEVELS[-1]}."),
     Option(
         name="cas-chunk-size",
         kind="size",
-        default=1 << 20,
+        default=DEFAULT_CHUNK_SIZE,
         help="Average size of chunks, a power of two from 64KiB to 4MiB; it counts when the storage is first used.",
     ),
     Option(name="cas-threads", kind="int", default=0, help="Threads that cut and compress; 0 means one per core."),
@@ -53,6 +56,11 @@ OPTIONS = (
 )
 
 
+def is_chunk_size(size: int) -> bool:
+    """Whether chunks may have so many bytes on average."""
+    return SMALLEST <= size <= LARGEST and size & (size - 1) == 0
+
+
 def check(values: Mapping[str, Any]) -> None:
     """Raises ValueError with a sentence for the first value that can't be."""
     for sentence in _objections(values):
@@ -60,10 +68,9 @@ def check(values: Mapping[str, Any]) -> None:
 
 
 def _objections(values: Mapping[str, Any]) -> Iterator[str]:
-    if not 1 <= values["cas-level"] <= MAX_LEVEL:
-        yield f"-cas-level is {values['cas-level']}: expected a number from 1 to {MAX_LEVEL}"
-    size = values["cas-chunk-size"]
-    if not MIN_CHUNK_SIZE <= size <= MAX_CHUNK_SIZE or size & (size - 1):
-        yield f"-cas-chunk-size is {size}: expected a power of two from 64KiB to 4MiB"
+    if values["cas-level"] not in LEVELS:
+        yield f"-cas-level is {values['cas-level']}: expected a number from 1 to {LEVELS[-1]}"
+    if not is_chunk_size(values["cas-chunk-size"]):
+        yield f"-cas-chunk-size is {values['cas-chunk-size']}: expected a power of two from 64KiB to 4MiB"
     if not 0 <= values["cas-threads"] <= MAX_THREADS:
         yield f"-cas-threads is {values['cas-threads']}: expected a number from 1 to {MAX_THREADS}, or 0 for one per core"

@@ -27,6 +27,7 @@ from tusd_py_cas.commands.sources import Found, Source, files, size_if_finished,
 from tusd_py_cas.commands.taking import Counts, Taking
 from tusd_py_cas.commands.texts import counted, parse_size, share, show_size
 from tusd_py_cas.model import Parameters
+from tusd_py_cas.options import DEFAULT_LEVEL, LEVELS
 from tusd_py_cas.repository import Repository, new_parameters
 
 __all__ = ["import_"]
@@ -46,7 +47,9 @@ def import_(
         str | None, typer.Option("--object", metavar="NAME", help="The name for a single file.", show_default=False)
     ] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="Put this before all names.", show_default=False)] = "",
-    level: Annotated[int, typer.Option("--level", min=1, max=19, help="Compression level of zstd.")] = 3,
+    level: Annotated[
+        int, typer.Option("--level", min=LEVELS[0], max=LEVELS[-1], help="Compression level of zstd.")
+    ] = DEFAULT_LEVEL,
     chunk_size: Annotated[
         str, typer.Option("--chunk-size", help="Average size of chunks, where the repository is made by this.")
     ] = "1MiB",

@@ -13,6 +13,7 @@ from tusd_py_cas.ingest.child import Child
 from tusd_py_cas.ingest.jobs import Ingested, Segment
 from tusd_py_cas.ingest.messages import Message, ingested_from_json, segments_to_json
 from tusd_py_cas.model import Manifest
+from tusd_py_cas.options import DEFAULT_LEVEL
 
 __all__ = ["JOBS", "IngestProcess"]
 
@@ -38,7 +39,7 @@ class IngestProcess:
         self,
         repository_path: str,
         *,
-        level: int = 3,
+        level: int = DEFAULT_LEVEL,
         threads: int = 0,
         durable: bool = True,
         concurrency: int = JOBS,

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 
 from pyfastcdc import FastCDC
 
-from tusd_py_cas.model import Parameters, RepositoryError
+from tusd_py_cas.model import ALGORITHM, Parameters, RepositoryError
 
-__all__ = ["ALGORITHM", "Cut", "Cutter"]
-
-ALGORITHM = "fastcdc-2020-nc1"
+__all__ = ["Cut", "Cutter"]
 
 
 @dataclass(frozen=True, slots=True)

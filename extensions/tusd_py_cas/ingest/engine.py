@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from threading import Semaphore
 
 from tusd_py.ports.failures import StorageFailure
-from tusd_py_cas.codec import DEFAULT_LEVEL
 from tusd_py_cas.ingest.committing import Committer
 from tusd_py_cas.ingest.digests import BothHashes
 from tusd_py_cas.ingest.jobs import Ingested, Segment
@@ -27,6 +26,7 @@ from tusd_py_cas.ingest.taking import Cancelled, IsCancelled, Shared, Taking, ne
 from tusd_py_cas.ingest.threads import started_pool
 from tusd_py_cas.ingest.windows import Buffers
 from tusd_py_cas.model import ChunksMissing, Manifest
+from tusd_py_cas.options import DEFAULT_LEVEL
 from tusd_py_cas.reading import Reader
 from tusd_py_cas.repository import Repository
 

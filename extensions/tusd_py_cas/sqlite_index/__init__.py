@@ -1,7 +1,8 @@
 """The index in a SQLite database: which chunks there are, what contents are made of, what uploads have become.
 
-`schema` has the tables, `seals` the hashes that tell a flipped bit from what was written, `connections` the transactions;
-`chunks`, `contents`, `objects` and `housekeeping` have the statements, and `adapter` puts them behind the port `Index`.
+`schema` has the tables, `seals` the hashes that tell a flipped bit from what was written, `connections` the transactions.
+`chunks`, `leaves`, `manifests`, `objects`, `vanished`, `housekeeping` and `figures` have the statements; `checking`, `mending`
+and `clearing` find damage and put it right; `adapter` and `upkeep` put all of it behind the port `Index`.
 """
 
 from __future__ import annotations
