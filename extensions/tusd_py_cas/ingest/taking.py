@@ -69,7 +69,7 @@ class Taking:
         self._storing: deque[tuple[Future[Stored], bool]] = deque()  # windows in order, and whether leaves need them
         self._chunks: list[ChunkRef] = []  # stored, and in no leaf yet
         self._leaves: list[int] = []
-        self._counts = [0, 0, 0, 0]
+        self._count = self._count_new = self._bytes_new = self._bytes_stored = 0  # of chunks
 
     def run(self, progress: Callable[[int], None] | None = None) -> Ingested:
         """`progress` is told up to which byte the content has been read.
@@ -82,15 +82,21 @@ class Taking:
                 position = self._take_window(position)
                 if progress is not None:
                     progress(position)
-                self._collect(all_of_them=False)
-            self._collect(all_of_them=True)
+                self._gather(all_of_them=False)
+            self._gather(all_of_them=True)
             manifest = self._finish()
         finally:
             wait([future for future, _ in self._storing])
             self._digests.close()
             self._reader.close()
-        chunks, new, bytes_new, bytes_stored = self._counts
-        return Ingested(manifest, self._source.size, bytes_new, bytes_stored, chunks, new)
+        return Ingested(
+            manifest=manifest,
+            bytes_in=self._source.size,
+            bytes_new=self._bytes_new,
+            bytes_stored=self._bytes_stored,
+            chunks=self._count,
+            chunks_new=self._count_new,
+        )
 
     def _take_window(self, position: int) -> int:
         if not self._is_small:  # small ones cost little, and many of them come only when there is no rush
@@ -155,7 +161,7 @@ class Taking:
     def _take_over(self, position: int) -> None:
         """This content is another one than was thought, but it has the same chunks up to `position`."""
         assert self._prediction is not None
-        self._collect(all_of_them=True)
+        self._gather(all_of_them=True)
         try:
             for piece in self._index.pieces(self._prediction.manifest, 0, position) if position else ():
                 self._chunks.append(ChunkRef(piece.chunk.name, piece.chunk.size))
@@ -178,14 +184,16 @@ class Taking:
         finally:
             window.release()
 
-    def _collect(self, *, all_of_them: bool) -> None:
+    def _gather(self, *, all_of_them: bool) -> None:
         """Take what has been stored, in order. Raises what has failed."""
         while self._storing and (all_of_them or self._storing[0][0].done()):
             future, is_for_leaves = self._storing[0]
             stored = future.result()
             self._storing.popleft()
-            added = len(stored.chunks), stored.new, stored.bytes_new, stored.bytes_stored
-            self._counts = [count + more for count, more in zip(self._counts, added, strict=True)]
+            self._count += len(stored.chunks)
+            self._count_new += stored.new
+            self._bytes_new += stored.bytes_new
+            self._bytes_stored += stored.bytes_stored
             if is_for_leaves:
                 self._chunks.extend(stored.chunks)
                 self._make_full_leaves()
