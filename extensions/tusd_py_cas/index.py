@@ -21,13 +21,14 @@ __all__ = ["Index", "NewContent", "Swept", "Totals", "Unused"]
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Bytes: `logical` what all versions have, `unique` what their chunks have, each once, `stored` what these take on disk.
-    `unused` is stored bytes of chunks that nothing refers to; `damaged` counts chunks, `vanished` versions whose upload is
-    missing."""
+    `chunk_bytes` is what all `chunks` have, in use or not, `unused` stored bytes of those that nothing refers to; `damaged`
+    counts chunks, `vanished` versions whose upload is missing."""
 
     objects: int = 0
     versions: int = 0
     manifests: int = 0
     chunks: int = 0
+    chunk_bytes: int = 0
     logical: int = 0
     unique: int = 0
     stored: int = 0

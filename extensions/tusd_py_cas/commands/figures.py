@@ -83,7 +83,7 @@ def _document(repository: Repository, totals: Totals, bins: list[Bin]) -> dict[s
 
 
 def _average(totals: Totals) -> int:
-    return round(totals.unique / totals.chunks) if totals.chunks else 0
+    return round(totals.chunk_bytes / totals.chunks) if totals.chunks else 0
 
 
 def _summary(repository: Repository, totals: Totals) -> str:

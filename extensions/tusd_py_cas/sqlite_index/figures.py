@@ -25,7 +25,7 @@ def totals(connection: sqlite3.Connection) -> Totals:
     )
     chunks = _row(
         connection,
-        f"""SELECT COUNT(*) AS chunks, COALESCE(SUM(damaged), 0) AS damaged,
+        f"""SELECT COUNT(*) AS chunks, COALESCE(SUM(size), 0) AS chunk_bytes, COALESCE(SUM(damaged), 0) AS damaged,
                    COALESCE(SUM(size) FILTER (WHERE used), 0) AS "unique",
                    COALESCE(SUM(stored_size) FILTER (WHERE used AND NOT damaged), 0) AS stored,
                    COALESCE(SUM(stored_size) FILTER (WHERE NOT used AND NOT damaged), 0) AS unused

@@ -87,6 +87,7 @@ def test_unused_and_damaged(store: Store) -> None:
     repository.close()
     document = store.run("stats", "--json").document
     assert (document["unused_bytes"], document["damaged_chunks"]) == (6, 1)
+    assert document["average_chunk_bytes"] == 5, "those that are not used are chunks, too"
     assert "damaged     1 chunk (see tusd-py cas verify)" in store.run("stats").output
 
 

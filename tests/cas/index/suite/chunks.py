@@ -117,6 +117,7 @@ class ChunkSuite:
         index.mark_damaged([chunk(1).name])
         totals = index.totals()
         assert (totals.objects, totals.versions, totals.manifests, totals.chunks, totals.damaged) == (2, 3, 3, 4, 1)
+        assert totals.chunk_bytes == 1001 + 1002 + 1003 + 1, "in use or not"
         assert (totals.logical, totals.unique) == (2 * (1001 + 1002 + 1001) + 1002, 1001 + 1002)
         assert (totals.stored, totals.unused) == (501, 1003 + 1)  # what is damaged takes no place among the chunks
         assert index.chunk_sizes() == {0: 1, 9: 3}
