@@ -143,6 +143,14 @@ async def test_removing_leaves_the_neighbours(tmp_path: Path, store: FilesystemS
     assert files(tmp_path) == ["a/x.info", "a/x.lock", "a/y"]
 
 
+async def test_removing_what_has_made_way_for_a_directory_leaves_what_is_in_it(tmp_path: Path, store: FilesystemStore) -> None:
+    upload = await make(store, "a", b"bytes")
+    await store.remove(upload)
+    await make(store, "a/b", b"others")
+    await store.remove(upload)
+    assert files(tmp_path) == ["a/b"]
+
+
 async def test_a_large_file_is_removed_and_cut(tmp_path: Path, store: FilesystemStore) -> None:
     upload = await make(store, "x")
     os.truncate(tmp_path / "x", writers.LARGE * 4)

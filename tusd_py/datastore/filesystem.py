@@ -162,7 +162,7 @@ class FilesystemStore:
                 await aiofiles.os.unlink(path)
             else:
                 os.unlink(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # the latter: its file had gone before, for `a/b`
             return
         except OSError as error:
             raise translate(error, f"removing {path!r}") from error
