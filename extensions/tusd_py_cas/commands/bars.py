@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["Progress", "progress"]
+__all__ = ["Progress", "followed", "progress"]
 
 
 class Progress(Protocol):
@@ -28,6 +28,13 @@ class _Silent:
 
     def expect(self, total: int) -> None:
         pass
+
+
+def followed(pieces: Iterable[bytes], bar: Progress) -> Iterator[bytes]:
+    """The same pieces; the bar is told of each as soon as the next one is wanted."""
+    for piece in pieces:
+        yield piece
+        bar.advance(len(piece))
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import groupby
 
 from tusd_py_cas.commands.options import text_argument
 from tusd_py_cas.commands.outcomes import Failed, Misuse, report
@@ -15,7 +17,7 @@ from tusd_py_cas.commands.texts import counted
 from tusd_py_cas.index import Index
 from tusd_py_cas.model import IndexDamaged, Version
 
-__all__ = ["NOBODY", "find", "latest", "newer", "of_object", "sound", "tell_damage"]
+__all__ = ["NOBODY", "by_object", "find", "latest", "newer", "of_object", "sound", "tell_damage"]
 
 NOBODY = ""
 """What `--owner` says where an object has no owner."""
@@ -79,15 +81,12 @@ def tell_damage(damaged: Sequence[IndexDamaged]) -> None:
 
 def latest(versions: Iterable[Version]) -> Iterator[Version]:
     """The latest version of each object, of versions in the order of the index."""
-    last: Version | None = None
-    for version in versions:
-        if last is None or (last.object, last.owner) == (version.object, version.owner):
-            last = version if last is None else newer(last, version)
-        else:
-            yield last
-            last = version
-    if last is not None:
-        yield last
+    return (reduce(newer, several) for several in by_object(versions))
+
+
+def by_object(versions: Iterable[Version]) -> Iterator[Iterator[Version]]:
+    """The versions of one object after the other, of versions in the order of the index."""
+    return (several for _, several in groupby(versions, key=lambda version: (version.object, version.owner)))
 
 
 def newer(one: Version, other: Version) -> Version:

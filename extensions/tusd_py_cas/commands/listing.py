@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tusd_py_cas.commands.documents import version_document
-from tusd_py_cas.commands.finding import newer, of_object, sound, tell_damage
+from tusd_py_cas.commands.finding import by_object, newer, of_object, sound, tell_damage
 from tusd_py_cas.commands.options import AsJson, Config, Owner, UploadDir, opened, text_argument
 from tusd_py_cas.commands.output import print_document, print_table
 from tusd_py_cas.commands.texts import local_time, show_size, utc_time
@@ -72,15 +72,10 @@ def versions(
 
 def objects(versions: Iterable[Version]) -> Iterator[Listed]:
     """The objects that these are versions of, which come in the order of the index."""
-    listed: Listed | None = None
-    for version in versions:
-        if listed is not None and (listed.latest.object, listed.latest.owner) == (version.object, version.owner):
+    for several in by_object(versions):
+        listed = Listed(1, next(several))
+        for version in several:
             listed = Listed(listed.versions + 1, newer(listed.latest, version))
-        else:
-            if listed is not None:
-                yield listed
-            listed = Listed(1, version)
-    if listed is not None:
         yield listed
 
 

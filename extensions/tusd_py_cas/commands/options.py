@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with exact num
 Owner = Annotated[
     str | None,
     typer.Option(
-        "--owner", help="Whose object it is, where several have one of that name; '' for nobody's", show_default=False
+        "--owner", help="Whose object it is, where several have one of that name; '' for nobody's.", show_default=False
     ),
 ]
 

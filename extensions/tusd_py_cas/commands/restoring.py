@@ -17,7 +17,7 @@ from fractions import Fraction
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.upload import Upload
 from tusd_py.protocol.upload_json import build_upload
-from tusd_py_cas.commands.bars import Progress, progress
+from tusd_py_cas.commands.bars import Progress, followed, progress
 from tusd_py_cas.commands.options import check_user
 from tusd_py_cas.commands.outcomes import Failed, explain, report
 from tusd_py_cas.commands.output import tell
@@ -121,7 +121,7 @@ def _restore(repository: Repository, upload_dir: str, version: Version, bar: Pro
     if found == size and not upload.relocated:
         return Outcome.THERE
     if found != size:
-        content = _counted(Reader(repository, version.manifest).iter_bytes(0, size), bar)
+        content = followed(Reader(repository, version.manifest).iter_bytes(0, size), bar)
         place_new(
             upload_dir,
             path,
@@ -158,9 +158,3 @@ def _nanoseconds(moment: float) -> int:
     """For which the file system gives exactly this moment again: by that, and its size, a server knows a file as the one that a
     version was made of."""
     return round(Fraction(moment) * 1_000_000_000)
-
-
-def _counted(pieces: Iterable[bytes], bar: Progress) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece
-        bar.advance(len(piece))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from tusd_py.ports.failures import StorageFailure
-from tusd_py_cas.commands.bars import Progress, progress
+from tusd_py_cas.commands.bars import Progress, followed, progress
 from tusd_py_cas.commands.destination import Destination, Exists, InTheWay
 from tusd_py_cas.commands.documents import version_document
 from tusd_py_cas.commands.finding import latest
@@ -38,16 +38,18 @@ class Export:
 
     def run_one(self, directory: str, name: bytes, version: Version) -> None:
         """Write a version to the file `name` in a directory that is there."""
+        path = os.path.join(directory, os.fsdecode(name))
         with Destination(directory) as destination, self._bar(version.manifest.size) as bar:
             try:
                 self._write(destination, version, [name], bar)
-            except (Exists, InTheWay) as error:
-                path = os.path.join(directory, os.fsdecode(error.parts[-1] if isinstance(error, Exists) else name))
-                raise Failed(f"{path!r} is no file" if isinstance(error, InTheWay) else _exists(path)) from None
+            except Exists as existing:
+                raise Failed(_exists(os.path.join(directory, os.fsdecode(existing.parts[-1])))) from None
+            except InTheWay:
+                raise Failed(f"{path!r} is no file") from None
             except OSError as error:  # names a temporary file, if any
-                raise Failed(f"{os.path.join(directory, os.fsdecode(name))!r}: {error.strerror or error}") from error
-        self._tell(version, os.path.join(directory, os.fsdecode(name)))
-        self._end(directory)
+                raise Failed(f"{path!r}: {error.strerror or error}") from error
+        self._tell(version, path)
+        self._end(path)
 
     def run(self, directory: str, versions: Iterable[Version], damaged: Sequence[IndexDamaged], *, every: bool) -> None:
         """Write the latest version of each object, or `every` version, to paths of their own below a directory, which is made
@@ -93,7 +95,7 @@ class Export:
         beside = [*directories, name + METADATA_SUFFIX.encode()]
         if self._metadata:
             destination.check(beside, force=self._force)
-        content = _counted(Reader(self._repository, manifest).iter_bytes(0, manifest.size), bar)
+        content = followed(Reader(self._repository, manifest).iter_bytes(0, manifest.size), bar)
         destination.write(parts, content, force=self._force, modified=version.created_at)
         if self._metadata:
             text = json.dumps(version_document(version), indent=2) + "\n"
@@ -118,9 +120,9 @@ class Export:
             unknown = dict.fromkeys(("upload", "object", "owner", "version", "path", "size"))
             tell({**unknown, "error": str(damage)})
 
-    def _end(self, directory: str) -> None:
+    def _end(self, place: str) -> None:
         if not self._as_json:
-            tell(f"{counted(self._done, 'file')}, {show_size(self._bytes)}, written to {directory}")
+            tell(f"{counted(self._done, 'file')}, {show_size(self._bytes)}, written to {place}")
         if self._failed:
             raise Failed(f"{self._failed} could not be exported")
 
@@ -136,12 +138,6 @@ def _identity(version: Version) -> dict[str, object]:
 
 def _exists(path: str) -> str:
     return f"{path!r} exists: expected --force if it is to be replaced"
-
-
-def _counted(pieces: Iterable[bytes], bar: Progress) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece
-        bar.advance(len(piece))
 
 
 def _with_shared_names(versions: Iterable[Version]) -> Iterator[tuple[Version, bool]]:

@@ -24,7 +24,7 @@ def test_one_version_to_a_file(store: Store, tmp_path: Path) -> None:
     assert (ran.status, ran.errors) == (0, "")
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert abs((tmp_path / "out").stat().st_mtime - version.created_at) < 1e-3
-    assert ran.output == f"1 file, 293.0 KiB, written to {tmp_path}\n"
+    assert ran.output == f"1 file, 293.0 KiB, written to {tmp_path / 'out'}\n"
 
 
 def test_one_version_into_a_directory(store: Store, tmp_path: Path) -> None:
