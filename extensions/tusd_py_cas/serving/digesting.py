@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from typing import Protocol
 
 from tusd_py.ports.failures import StorageFailure
@@ -24,7 +26,10 @@ LOOK = 10.0
 PAGE = 100
 
 FAILED = 10_000
-"""Contents that are remembered to have failed; they are tried again after a restart, or when they have been forgotten."""
+"""Contents that are remembered to have failed."""
+
+AGAIN = 3600.0
+"""Seconds until they are tried again: the disk was full, or the process was killed; a damaged chunk may be whole again."""
 
 
 class Digests(Protocol):
@@ -41,7 +46,7 @@ class Digester:
     def __init__(self, access: Access, digests: Digests, intake: Intake) -> None:
         self._access, self._index = access, access.repository.index
         self._digests, self._intake = digests, intake
-        self._failed: dict[bytes | str, None] = {}  # by name, or by what is wrong where not even that can be read
+        self._failed: dict[bytes | str, float] = {}  # when, by name, or by what is wrong where not even that can be read
 
     async def run(self) -> None:
         """Until cancelled. Failures are logged."""
@@ -60,7 +65,7 @@ class Digester:
         for manifest in found:
             if isinstance(manifest, IndexDamaged):
                 self._note_damage(manifest)
-            elif manifest.name not in self._failed:
+            elif time.monotonic() - self._failed.get(manifest.name, -math.inf) >= AGAIN:
                 await self._intake.idle()
                 await self._digest(manifest)
                 done += 1
@@ -72,13 +77,15 @@ class Digester:
             _log.error("a content without digests is damaged in the index", extra={"fields": {"error": str(damage)}})
 
     def _remember(self, failed: bytes | str) -> None:
-        self._failed[failed] = None
+        self._failed.pop(failed, None)
+        self._failed[failed] = time.monotonic()
         if len(self._failed) > FAILED:
             del self._failed[next(iter(self._failed))]
 
     async def _digest(self, manifest: Manifest) -> None:
         try:
             await self._digests.digest(manifest)
+            self._failed.pop(manifest.name, None)
         except (StorageFailure, RepositoryError, ChunkDamaged) as failure:
             self._remember(manifest.name)
             fields = {"content": manifest.name.hex(), "error": str(failure)}

@@ -77,6 +77,23 @@ async def test_what_can_not_be_read_is_left_for_later(
     assert not digester._failed
 
 
+async def test_what_could_not_be_read_is_read_when_it_is_time_again(replacing: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = await compose(replacing)
+
+    async def digest(_: object) -> None:
+        raise StorageFailure("full")
+
+    digester = replacing.opened.digester
+    with monkeypatch.context() as patch:
+        patch.setattr(replacing.worker, "digest", digest)
+        await digester.look()
+    assert not await digester.look()
+    monkeypatch.setattr(digesting, "AGAIN", 0.0)
+    assert await digester.look() and not await digester.look()
+    assert (await replacing.open("final")).digests == {"sha-256": hashlib.sha256(whole).digest()}
+    assert not digester._failed
+
+
 async def test_a_damaged_chunk_leaves_a_content_without_digests(replacing: Server, caplog: pytest.LogCaptureFixture) -> None:
     await compose(replacing)
     replacing.damage()
