@@ -50,10 +50,13 @@ class Versions:
         """
         try:
             version = await self.find(upload.id)
-        except StorageFailure:
+        except StorageFailure as failure:
             if in_chunks(upload):
                 raise
-            return await self._inner.open_content(upload)  # its file is as good
+            try:
+                return await self._inner.open_content(upload)  # its file is as good
+            except UploadNotFound:
+                raise failure from None  # it may have been given up for a version
         return await self.choose_from(upload, version)
 
     async def choose_from(self, upload: Upload, version: Version | None) -> Version | Content:
@@ -68,9 +71,11 @@ class Versions:
         try:
             file = await self._inner.open_content(upload)
         except UploadNotFound:
-            if version is None:
+            # It may have just been given up for a version, made after we looked; the record that we have is from before that.
+            version = await self.find(upload.id)
+            if version is None or version.manifest.size != upload.length:
                 raise
-            return version  # it has just been given up for it, and the record that we have is from before
+            return version
         if version is None or not is_made_of(version, file):
             return file
         await file.close()

@@ -193,6 +193,35 @@ async def test_a_record_from_before_the_file_went_will_do(replacing: Server) -> 
     await content.close()
 
 
+async def test_a_file_that_is_taken_in_and_goes_at_that_moment(replacing: Server) -> None:
+    before = await replacing.put("a", NOISE)
+
+    async def take_and_replace() -> None:
+        await replacing.deliver("a")
+        assert await replacing.replace("a")
+
+    replacing.faults.acts["inner.open_content"] = take_and_replace
+    content = await replacing.store.open_content(before)
+    try:
+        assert await content.read(0, 1000) == NOISE[:1000]
+    finally:
+        await content.close()
+
+
+async def test_an_upload_whose_version_can_not_be_looked_up_is_not_gone(replacing: Server) -> None:
+    """Somebody who holds a record from before its file went would take a 404 for good."""
+    before = replacing.host.records["a"] = await replacing.put("a", NOISE)
+    await replacing.deliver("a")
+    assert await replacing.replace("a")
+
+    def fail(_: str) -> None:
+        raise StorageFailure("locked")
+
+    replacing.repository.index.find_version = fail
+    with pytest.raises(StorageFailure, match="locked"):
+        await replacing.store.open_content(before)
+
+
 async def test_a_file_without_a_version_serves_whatever_the_record_says(keeping: Server) -> None:
     upload = await keeping.put("a", TEXT)
     moved = upload.evolve(storage={**upload.storage, "Type": "cas"})
