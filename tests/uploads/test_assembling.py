@@ -265,6 +265,24 @@ async def test_a_final_seen_unfinished_whose_partial_goes_once_it_is_together(wo
     assert await read(looking, final.id) == b"012345"
 
 
+async def test_a_final_that_is_being_opened_when_a_partial_goes_once_it_is_together(world: World, slow: Gate) -> None:
+    uploads = world.open()
+    final = await concatenate(uploads, "a", "b")
+    done = False
+
+    async def finish(_: int, name: str) -> None:
+        nonlocal done
+        if name == "content.close" and not done:  # of the final's own, which is empty
+            done = True
+            slow.open.set()
+            await quiet()
+            await uploads.terminate("a")
+
+    world.probe.before(finish)
+    assert await read(uploads, final.id) == b"012345"
+    assert done
+
+
 # Failing for good
 
 

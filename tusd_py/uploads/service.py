@@ -171,13 +171,22 @@ class Uploads:
         if upload.is_final and not upload.finished:
             raise NotReady(headers={"Retry-After": "1"})
         try:
-            content = await self._data.open_content(upload)
-            if upload.is_final and content.size != upload.length:
-                await content.close()
-                content = await self._assembler.open_partials(upload)
+            return upload, await self._open(upload)
         except UploadNotFound:
             raise UploadMissing from None
-        return upload, content
+
+    async def _open(self, upload: Upload) -> Content:
+        content = await self._data.open_content(upload)
+        if not upload.is_final or content.size == upload.length:
+            return content
+        await content.close()
+        try:
+            return await self._assembler.open_partials(upload)
+        except UploadNotFound:
+            now = await self._records.stored(upload.id)
+            if not now.finished:
+                raise
+            return await self._data.open_content(now)  # a partial may go as soon as the final is together
 
     async def terminate(self, upload_id: str, call: Call = NO_CALL) -> None:
         """Remove an upload; a request that is sending to it is stopped first (T04)."""
