@@ -38,7 +38,7 @@ OPTIONS = (
         name="cas-chunk-size",
         kind="size",
         default=DEFAULT_CHUNK_SIZE,
-        help="Average size of chunks, a power of two from 64KiB to 4MiB; it counts when the storage is first used.",
+        help="Average size of chunks, a power of two from 64KiB to 4MiB; fixed at the first start with -cas.",
     ),
     Option(name="cas-threads", kind="int", default=0, help="Threads that cut and compress; 0 means one per core."),
     Option(
