@@ -120,7 +120,10 @@ class Replacer:
         upload = await self.host.look(upload_id)
         if upload is None:
             return False  # removed, or a final that is just being put together
-        version = await self._version_of(upload)
+        try:
+            version = await self._version_of(upload)
+        except UploadNotFound:
+            return False  # it has just been removed
         if version is None:
             if self._tell(upload_id, "an upload keeps its file, which has changed: it is taken in again"):
                 self._take_again(upload_id)

@@ -85,6 +85,18 @@ async def test_a_file_that_has_changed_is_kept(server: Server) -> None:
     assert server.host.records["a"].storage["Type"] == "filestore"
 
 
+async def test_what_is_removed_just_then_is_no_failure(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    await server.take("a", TEXT)
+
+    async def remove() -> None:
+        await server.remove("a")
+
+    server.faults.acts["inner.open_content"] = remove
+    server.opened.replacer.consider("a")
+    assert not await server.opened.replacer.look_around()
+    assert not caplog.records and not server.path("a").exists()
+
+
 async def test_an_id_that_is_used_again_just_then_keeps_its_file(server: Server) -> None:
     await server.take("a", TEXT)
 
