@@ -219,5 +219,9 @@ class Index(Protocol):
     def chunk_sizes(self) -> Mapping[int, int]:
         """How many chunks have a size of [2^k, 2^(k+1)), by k; 0 among those of 1."""
 
+    def hurry(self) -> None:
+        """From now on nobody waits long for other processes that write, who waits already included: that fails with
+        `StorageFailure`. Does not block."""
+
     def close(self) -> None:
         """Let go. Idempotent."""

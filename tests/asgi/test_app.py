@@ -12,6 +12,7 @@ import pytest
 from tests.asgi.support import STREAM, TUS, call, create, make_app, make_uploads
 from tusd_py.asgi import Site, TusApp
 from tusd_py.asgi import app as app_module
+from tusd_py.asgi.app import Work
 from tusd_py.ports.body import BodyEnd, Sink
 from tusd_py.ports.failures import (
     LockTimeout,
@@ -493,6 +494,49 @@ async def test_errors_are_logged_with_what_was_asked(caplog: pytest.LogCaptureFi
     await call(app, "POST", "/", TUS | {"upload-length": "5"})
     errors = [record for record in caplog.records if record.name == "tusd_py.asgi" and "quota" in record.getMessage()]
     assert [record.levelno for record in errors] == [logging.ERROR]
+
+
+@pytest.mark.parametrize("hanging", ["work", "first", "second"])
+async def test_who_hangs_keeps_no_other_from_being_closed(
+    monkeypatch: pytest.MonkeyPatch, hanging: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app_module, "PATIENCE", 0.05)
+    begun: list[str] = []
+    all_begun, go = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if hanging == "work":
+                await go.wait()
+
+    def closer(name: str) -> Work:
+        async def close() -> None:
+            begun.append(name)
+            if name == "last":
+                all_begun.set()
+            if name == hanging:
+                await go.wait()
+
+        return close
+
+    uploads = Recorded()
+    app = TusApp(uploads, work=[work], closers=[closer(name) for name in ("first", "second", "last")])  # type: ignore[arg-type]
+
+    async def serve() -> None:
+        async with app.lifespan():
+            await uploads.reached["recover"].wait()
+
+    serving = asyncio.create_task(serve())
+    async with asyncio.timeout(30):
+        await all_begun.wait()
+        assert begun == ["first", "second", "last"] and "close" in uploads.calls
+        await asyncio.sleep(0)
+        assert not serving.done(), "it is waited for all the same"
+        go.set()
+        await serving
+    assert not caplog.records
 
 
 async def test_uploads_are_closed_before_what_they_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import zstandard
 from blake3 import blake3
 
+from tests.support.processes import processes_of
 from tests.support.receiver import Receiver
 from tests.support.server import ServerProcess
 from tests.support.waiting import until
@@ -364,3 +366,20 @@ def test_several_workers(tmp_path: Path) -> None:
         for path, source in zip(paths, sources, strict=True):
             until_settled(server, "replace", path)
             assert tus.get(path).body == source
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["by the queue", "by the outbox"])
+def test_a_server_ends_in_time_while_another_program_keeps_the_index_locked(tmp_path: Path, told: bool) -> None:
+    """All that is to be closed is closed, and what was under way is done by the next one."""
+    hooks = ("-hooks-http=http://127.0.0.1:9/", "-hooks-enabled-events=post-ingest") if told else ()
+    with server_in(tmp_path, "keep", *hooks) as server:
+        path = server.client().create(len(TEXT))
+        other = sqlite3.connect(tmp_path / ".tusd-py/cas/index.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        server.client().patch(path, 0, TEXT)
+        until(lambda: len(processes_of(server.pid)) > 1, what="no process that takes it in")
+        assert server.terminate() == 0
+        assert "ShutdownComplete" in server.log and "ApplicationCloseTimeout" not in server.log
+    other.close()
+    with server_in(tmp_path, "keep") as server:
+        until_ingested(server, path)

@@ -41,6 +41,9 @@ _UNVERSIONED = ("HEAD", "GET")
 TIDY_INTERVAL = 3600.0
 """Seconds between two looks for what crashes of other processes have left behind."""
 
+PATIENCE = 7.0
+"""Seconds that those who are closed may keep the next ones waiting, all together; our server gives the whole of it 10."""
+
 Answer = tuple[int, Head] | Download | Page | EventStream
 Handler = Callable[[Request, str], Awaitable[Answer]]
 Work = Callable[[], Awaitable[object]]
@@ -217,11 +220,26 @@ class TusApp:
             yield
         finally:
             self.begin_shutdown()
+            await self._end()
+
+    async def _end(self) -> None:
+        """One after the other, for what is under way in the background uses what is closed later. But who hangs keeps none from
+        being closed: when the patience is at an end, all that are left begin at once."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE
+        ending: list[asyncio.Task[None]] = []
+        try:
             if self._background is not None:
                 self._background.cancel()
-                await asyncio.gather(self._background, return_exceptions=True)
-            for close in (self.uploads.close, *self._closers):  # what is under way in the background uses what is closed later
-                await self._attempt(close)
+                ending.append(self._background)
+                await asyncio.wait(ending, timeout=PATIENCE)
+            for close in (self.uploads.close, *self._closers):
+                ending.append(loop.create_task(self._attempt(close)))
+                await asyncio.wait(ending[-1:], timeout=max(0.0, end - loop.time()))
+            await asyncio.gather(*ending, return_exceptions=True)
+        finally:
+            for task in ending:
+                task.cancel()
 
     def _start(self) -> None:
         self._background = asyncio.get_running_loop().create_task(self._run_background(), name="tusd-py background")

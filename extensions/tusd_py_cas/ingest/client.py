@@ -54,6 +54,7 @@ class IngestProcess:
         self._starting: asyncio.Task[Child] | None = None  # or started
         self._busy = 0
         self._share: float | None = None
+        self._hurried = False
         self.working = asyncio.Event()
         """Set while there is something to do."""
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +91,13 @@ class IngestProcess:
             if task is not None and task.done() and _is_usable(task):
                 task.result().tell("pace", share=share)
 
+    def hurry(self) -> None:
+        """Let it not wait long for others who keep the index locked, from now on: what is asked for fails instead."""
+        self._hurried = True
+        task = self._starting
+        if task is not None and task.done() and _is_usable(task):
+            task.result().tell("hurry")
+
     async def close(self) -> None:
         """End the process; what is still asked for fails. Takes at most 10 s. Never raises; idempotent."""
         self._closed = True
@@ -119,6 +127,8 @@ class IngestProcess:
     async def _start(self) -> Child:
         child = await Child.start(self._command, _environment())
         child.tell("pace", share=self._share)
+        if self._hurried:
+            child.tell("hurry")
         return child
 
     def _begin(self) -> None:

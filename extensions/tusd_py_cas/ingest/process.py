@@ -49,6 +49,9 @@ class Desk:
         if message["op"] == "pace":
             self._engine.pace.set(message["share"])
             return
+        if message["op"] == "hurry":
+            self._repository.index.hurry()
+            return
         number = message["id"]
         if message["op"] == "cancel":
             with self._lock:

@@ -75,6 +75,10 @@ class Access:
         except RepositoryError as error:
             raise _told(error) from error
 
+    def hurry(self) -> None:
+        """Let nobody wait long for other processes that keep the index locked."""
+        self.repository.index.hurry()
+
     async def close(self) -> None:
         """Let the threads end what they are at, which is short, and let go of the repository."""
         self._closed = True

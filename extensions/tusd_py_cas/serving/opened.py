@@ -116,6 +116,7 @@ class OpenedCas:
         self._running = True
         try:
             async with asyncio.TaskGroup() as work:
+                work.create_task(self._hurry_at_the_end())
                 work.create_task(_keep_going(self.queue.run))
                 work.create_task(_keep_going(self._pacer.run))
                 if self._replaces:
@@ -124,6 +125,14 @@ class OpenedCas:
         finally:
             self._running = False
             self._turn.give_back()
+
+    async def _hurry_at_the_end(self) -> None:
+        """What is under way waits for others who keep the index locked, and is waited for when it is cancelled."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.access.hurry()
+            self._process.hurry()
 
     async def _work_for_all(self, work: asyncio.TaskGroup) -> None:
         """What one process does, once it has the turn."""
@@ -143,7 +152,7 @@ class OpenedCas:
             return
         self._closed = True
         if self.queue.depth or self.queue.missed:  # another process may go on, and one that starts looks at all anyway
-            self._signal.give()
+            await asyncio.to_thread(self._signal.give)
         await self._process.close()
         await self._totals.close()
         await self.access.close()

@@ -232,5 +232,8 @@ class SqliteIndex(Upkeep):
         with self._connections.reading("listing missing uploads") as connection:
             return vanished_rows.noted(connection, after, limit)
 
+    def hurry(self) -> None:
+        self._connections.hurry()
+
     def close(self) -> None:
         self._connections.close()

@@ -6,7 +6,8 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 from tusd_py.fs.directories import sync_directory
@@ -15,7 +16,7 @@ from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.layout import FILE_MODE
 from tusd_py_cas.model import RepositoryError
 from tusd_py_cas.os_errors import writing_failed
-from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, ERRORS, translate
+from tusd_py_cas.sqlite_index.errors import BUSY_TIMEOUT, ERRORS, is_busy, translate
 from tusd_py_cas.sqlite_index.schema import prepare
 from tusd_py_cas.sqlite_index.seals import seal_chunk
 
@@ -26,6 +27,10 @@ _CACHE = 8 * 1024
 
 _IDLE = 4
 """Connections that are kept for the next who need one."""
+
+_STEP, _HURRIED_STEP = 0.5, 0.05
+"""Seconds that SQLite waits at a time for others who write: in between it can be told that there is no time. Then several may
+be waiting for one another, who have one step each."""
 
 _WAL_LIMIT = 64 << 20
 """Bytes that the log keeps on disk after a burst."""
@@ -43,7 +48,7 @@ class Connections:
         self._durable = durable
         self._lock = threading.Lock()  # guards the two that follow
         self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+        self._closed = self._hurried = False
         self._writing = threading.Lock()
 
     def open(self, repository_id: str, *, create: bool) -> None:
@@ -66,7 +71,7 @@ class Connections:
     @contextlib.contextmanager
     def reading(self, doing: str) -> Iterator[sqlite3.Connection]:
         """What is read in the block is of one moment. Nobody waits for it, nor it for others."""
-        with self._transaction("BEGIN", doing) as connection:
+        with self._transaction(_begin, doing) as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -75,10 +80,14 @@ class Connections:
         if not self._writing.acquire(timeout=BUSY_TIMEOUT):
             raise StorageFailure(f"{doing}: another thread kept the index {self.path!r} for {BUSY_TIMEOUT:g} s")
         try:
-            with self._transaction("BEGIN IMMEDIATE", doing) as connection:
+            with self._transaction(self._begin_writing, doing) as connection:
                 yield connection
         finally:
             self._writing.release()
+
+    def hurry(self) -> None:
+        """Have nobody wait long for other processes any more."""
+        self._hurried = True
 
     def close(self) -> None:
         """Connections that are in use are closed at the end of their transaction. Idempotent."""
@@ -89,10 +98,10 @@ class Connections:
             _close(connection)
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str, doing: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: _Begin, doing: str) -> Iterator[sqlite3.Connection]:
         connection = self._take(doing)
         try:
-            connection.execute(begin)
+            begin(connection, doing)
             yield connection
             connection.execute("COMMIT")
         except ERRORS as error:
@@ -102,6 +111,26 @@ class Connections:
             self._roll_back(connection)
             raise
         self._give_back(connection)
+
+    def _begin_writing(self, connection: sqlite3.Connection, doing: str) -> None:
+        """Waits for other processes that write. A connection on which that has failed must not be used again."""
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        while not self._has_locked(connection):
+            if self._hurried:
+                raise StorageFailure(f"{doing}: another process keeps the index {self.path!r}, and there is no time to wait")
+            if time.monotonic() >= deadline:
+                raise StorageFailure(f"{doing}: another process kept the index {self.path!r} for {BUSY_TIMEOUT:g} s")
+        _set_patience(connection, BUSY_TIMEOUT)
+
+    def _has_locked(self, connection: sqlite3.Connection) -> bool:
+        _set_patience(connection, _HURRIED_STEP if self._hurried else _STEP)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if is_busy(error):
+                return False
+            raise
+        return True
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
@@ -157,6 +186,17 @@ class Connections:
             raise RepositoryError(f"there is no index {self.path!r}: restore it from a backup") from error
         except OSError as error:
             raise writing_failed(error, f"opening the index {self.path!r}") from error
+
+
+_Begin = Callable[[sqlite3.Connection, str], None]
+
+
+def _begin(connection: sqlite3.Connection, _: str) -> None:
+    connection.execute("BEGIN")
+
+
+def _set_patience(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
 
 
 def _close(connection: sqlite3.Connection) -> None:

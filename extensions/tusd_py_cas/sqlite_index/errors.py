@@ -8,13 +8,19 @@ import sqlite3
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
 from tusd_py_cas.model import IndexDamaged
 
-__all__ = ["BUSY_TIMEOUT", "ERRORS", "translate"]
+__all__ = ["BUSY_TIMEOUT", "ERRORS", "is_busy", "translate"]
 
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What SQLite's module raises. The latter in the place of an error whose message quotes damaged bytes."""
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for others who write. Transactions take milliseconds; on a disk that is failing, seconds."""
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether others keep the index locked."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
+
 
 _NOT_ALLOWED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

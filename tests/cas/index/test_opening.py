@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tusd_py_cas.sqlite_index.schema import describe, expected_schema
 
 from tests.cas.index.support import REPOSITORY, chunk, chunks, content, open_index, store, version, yes
 from tests.cas.index.test_races import ROOT
+from tests.support.waiting import until
 from tusd_py.ports.failures import ReadOnlyStorage, StorageFailure
 
 OPEN = """
@@ -172,11 +174,30 @@ def test_who_writes_in_another_process_is_waited_for_and_not_forever(
     monkeypatch.setattr(connections, "BUSY_TIMEOUT", 0.05)
     index._connections.close()
     index._connections._closed = False  # new connections, that wait for less
-    with pytest.raises(StorageFailure, match=r"adding chunks: another process kept the index .*index\.db' for 30 s"):
+    with pytest.raises(StorageFailure, match=r"adding chunks: another process kept the index .*index\.db' for 0.05 s"):
         store(index, chunks(2))
     assert index.find_chunks([chunk(1).name]), "readers do not wait"
     other.execute("ROLLBACK")
     store(index, chunks(2))
+    other.close()
+
+
+def test_who_waits_for_another_process_gives_up_when_there_is_no_time(
+    index: SqliteIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT", 3600.0)
+    other = sqlite3.connect(tmp_path / "index.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with ThreadPoolExecutor(3) as pool:
+        stored = [pool.submit(store, index, chunks(number)) for number in range(3)]
+        until(index._connections._writing.locked)
+        index.hurry()
+        for each in stored:
+            with pytest.raises(StorageFailure, match="there is no time to wait"):
+                each.result()
+    other.execute("ROLLBACK")
+    store(index, chunks(1))
+    assert list(index.check()) == []
     other.close()
 
 

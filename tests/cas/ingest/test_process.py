@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -170,6 +171,29 @@ async def test_no_space(start: Start, tmp_path: Path, content: Path) -> None:
         with pytest.raises(OutOfSpace):
             await process.take(segments_of(content))
         await process.close()
+
+
+@pytest.mark.parametrize("told", ["meanwhile", "before"])
+async def test_there_is_no_time_to_wait_for_who_keeps_the_index(
+    start: Start, repository: Repository, content: Path, told: str
+) -> None:
+    process = start()
+    await process.take(segments_of(content))
+    await asyncio.to_thread(content.write_bytes, DATA[::-1])
+    other = sqlite3.connect(f"{repository.path}/index.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    if told == "before":
+        await process.close()
+        process = start()
+        process.hurry()
+    taking = asyncio.create_task(process.take(segments_of(content)))
+    if told == "meanwhile":
+        await process.working.wait()
+        process.hurry()
+    with pytest.raises(StorageFailure, match="there is no time to wait"):
+        await taking
+    other.close()
+    assert (await process.take(segments_of(content))).bytes_in == len(DATA)
 
 
 async def test_a_process_that_is_killed(start: Start, content: Path, endless: list[Segment]) -> None:

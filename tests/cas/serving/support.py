@@ -174,6 +174,9 @@ class Worker:
     def pace(self, share: float | None) -> None:
         self._engine.pace.set(share)
 
+    def hurry(self) -> None:
+        """It has the same index."""
+
     async def digest(self, manifest: Manifest) -> tuple[bytes, bytes]:
         blake3, sha256 = await asyncio.to_thread(self._engine.digest, manifest)
         await asyncio.to_thread(lambda: self._repository.index.set_digests(manifest, blake3=blake3, sha256=sha256))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,14 @@ def test_files_are_not_given_up_where_nobody_knows_who_has_been_told(tmp_path: P
     with pytest.raises(ValueError, match="fire-and-forget"):
         open_cas(values(cas="replace"), place(tmp_path, keeps_events=False))
     assert not list(tmp_path.iterdir())
+
+
+async def test_that_something_was_missed_is_told_off_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[threading.Thread] = []
+    monkeypatch.setattr(finding.Signal, "give", lambda _: told.append(threading.current_thread()))
+    async with Server(tmp_path) as server:
+        server.opened.queue.missed = True
+    assert told and threading.current_thread() not in told
 
 
 async def test_who_has_not_the_turn_asks_who_has_it_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
