@@ -259,6 +259,26 @@ async def test_closing_what_was_never_used(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
+def test_it_may_be_closed_on_another_loop(tmp_path: Path) -> None:
+    outbox = SqliteOutbox(str(tmp_path))
+
+    async def use() -> None:
+        await outbox.confirm(event("a"), ["hooks"])
+        assert await outbox.claim("hooks", 1)
+
+    async def close() -> None:
+        async with asyncio.timeout(30):
+            await asyncio.gather(outbox.close(), outbox.close())
+
+    async def look() -> None:
+        other = SqliteOutbox(str(tmp_path))
+        assert await other.claim("hooks", 1), "it has let go of all"
+        await other.close()
+
+    for each in (use, close, look):
+        asyncio.run(each())
+
+
 def test_its_loop_may_end_without_it(tmp_path: Path) -> None:
     """A program that is in a hurry."""
 

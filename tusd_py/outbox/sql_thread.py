@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -71,7 +72,7 @@ class SqlThread:
         self._room = asyncio.Semaphore(MAX_QUEUED)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended = asyncio.Event()
+        self._ended: Future[None] = Future()
         self._closing = False
 
     def __repr__(self) -> str:
@@ -94,12 +95,12 @@ class SqlThread:
         self._enqueue(_Call(work, Strength.WRITE, None))
 
     async def close(self) -> None:
-        """Do what is queued, then end the thread. Idempotent."""
+        """Do what is queued, then end the thread. Idempotent, and for any event loop: that of the others may be gone."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         if self._thread is not None:
-            await self._ended.wait()
+            await asyncio.shield(asyncio.wrap_future(self._ended))
 
     def _enqueue(self, call: _Call) -> bool:
         with self._wake:
@@ -122,7 +123,7 @@ class SqlThread:
                 self._on_loop(partial(self._tell, calls))
         finally:
             self._leave()
-            self._on_loop(self._ended.set)
+            self._ended.set_result(None)
 
     def _next_calls(self) -> list[_Call]:
         """All that have gathered, once there are any; none at the end."""
