@@ -58,6 +58,21 @@ def test_old_files_that_nobody_holds_are_abandoned(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["directory"]
 
 
+def test_one_that_vanishes_keeps_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abcd":
+        (tmp_path / name).write_bytes(b"x")
+    _, vanishing, *others = os.listdir(tmp_path)  # in the order in which they are looked at
+    real = os.open
+
+    def vanish(path: str, *arguments: int) -> int:
+        (tmp_path / vanishing).unlink(missing_ok=True)
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", vanish)
+    assert remove_abandoned(str(tmp_path), later()) == 1 + len(others)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_held_file_is_never_abandoned(tmp_path: Path) -> None:
     temporary = TemporaryFile(str(tmp_path), 0o644, hold=True)
     assert remove_abandoned(str(tmp_path), later()) == 0

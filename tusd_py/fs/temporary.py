@@ -83,13 +83,21 @@ def remove_abandoned(directory: str, now: float | None = None) -> int:
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                if _is_older(entry, before):
                     removed += _remove_unless_held(entry.path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise StorageFailure(f"looking for abandoned files in {directory!r}: {error.strerror}") from error
     return removed
+
+
+def _is_older(entry: os.DirEntry[str], before: float) -> bool:
+    """Whether it is a file that was written before, and is still there."""
+    try:
+        return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before
+    except FileNotFoundError:
+        return False
 
 
 def _remove_unless_held(path: str) -> bool:
