@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from threading import Event
 
 from tusd_py.ports.failures import OutOfSpace, ReadOnlyStorage, StorageFailure
@@ -106,7 +107,7 @@ class Taking:
                         self._settle(*under_way.popleft())
                 else:
                     self._settle_all(under_way)
-                    self._count(one, lambda one=one: self._take(one, self._follow))  # type: ignore[misc]
+                    self._count(one, partial(self._take, one, self._follow))
             self._settle_all(under_way)
         finally:
             self._stopping.set()

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from tusd_py.ports.extension import Host
 from tusd_py.ports.failures import StorageFailure
@@ -54,7 +55,7 @@ class Clearer:
         try:
             await self._forgive()
             after = ""
-            while page := await self._access.look(lambda after=after: self._index.uploads(after, PAGE)):  # type: ignore[misc]
+            while page := await self._access.look(partial(self._index.uploads, after, PAGE)):
                 dropped += await self._look_at(page)
                 after = page[-1]
                 await asyncio.sleep(REST)
@@ -68,11 +69,11 @@ class Clearer:
     async def _forgive(self) -> None:
         """Records that were missing and are back."""
         after = ""
-        while page := await self._access.look(lambda after=after: self._index.vanished(after, PAGE)):  # type: ignore[misc]
+        while page := await self._access.look(partial(self._index.vanished, after, PAGE)):
             missing = set(await self.host.without_record(page))
             back = [upload_id for upload_id in page if upload_id not in missing]
             if back:
-                await self._access.change(lambda back=back: self._index.note_present(back))  # type: ignore[misc]
+                await self._access.change(partial(self._index.note_present, back))
             after = page[-1]
 
     async def _look_at(self, page: Sequence[str]) -> int:

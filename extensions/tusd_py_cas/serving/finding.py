@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from tusd_py.ports.extension import Host
 from tusd_py.ports.failures import StorageFailure, UploadNotFound
@@ -145,7 +146,7 @@ class Finder:
         found: dict[str, Version | None] = {}
         for first in range(0, len(page), AT_ONCE):
             some = page[first : first + AT_ONCE]
-            found.update(await self._access.look(lambda some=some: self._versions_of(some)))  # type: ignore[misc]
+            found.update(await self._access.look(partial(self._versions_of, some)))
         return found
 
     def _versions_of(self, upload_ids: Sequence[str]) -> _Selected:

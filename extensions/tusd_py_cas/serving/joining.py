@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -133,5 +134,5 @@ class Joiner:
             data = await content.read(offset, min(PIECE, partial.offset - offset))
             if not data:
                 raise StorageFailure(f"{partial.id!r} has {offset} bytes, its record says {partial.offset}")
-            await self._access.change(lambda data=data: writer.write(data))  # type: ignore[misc]
+            await self._access.change(functools.partial(writer.write, data))
             offset += len(data)
