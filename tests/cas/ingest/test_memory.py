@@ -1,4 +1,4 @@
-"""The process that takes contents in stays below 256 MiB, whatever it is given."""
+"""The process that takes contents in stays below 256 MiB, whatever it is given; and that reads back as it was."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from tusd_py_cas.ingest.client import IngestProcess
 from tusd_py_cas.ingest.jobs import Segment
 from tusd_py_cas.repository import Repository, new_parameters
@@ -43,6 +44,14 @@ def repeated(path: Path, size: int) -> list[Segment]:
     return segments
 
 
+def name_of(segments: list[Segment]) -> bytes:
+    hasher, files = blake3(), dict[str, bytes]()
+    for segment in segments:
+        data = files.get(segment.path) or files.setdefault(segment.path, Path(segment.path).read_bytes())
+        hasher.update(memoryview(data)[segment.offset : segment.offset + segment.size])
+    return hasher.digest()
+
+
 async def take(tmp_path: Path, segments: list[Segment], average: int = MIB, level: int = 3, times: int = 1) -> float:
     path = str(tmp_path / "cas")
     Repository.open(path, create=new_parameters(average), durable=False).close()
@@ -51,6 +60,9 @@ async def take(tmp_path: Path, segments: list[Segment], average: int = MIB, leve
         for _ in range(times):
             taken = await process.take(segments)
             assert taken.bytes_in == sum(segment.size for segment in segments)
+        manifest = taken.manifest
+        assert manifest.name == name_of(segments)
+        assert await process.digest(manifest) == (manifest.blake3, manifest.sha256), "it reads back"
         assert process.pid is not None
         return peak(process.pid)
     finally:
