@@ -46,5 +46,3 @@ class Collector:
             _log.error("nothing could be collected", extra={"fields": {"error": str(failure)}})
             return
         self._counts.freed += collected["freed_bytes"]
-        if any(collected.values()):
-            _log.info("what nothing refers to has been collected", extra={"fields": dict(collected)})
