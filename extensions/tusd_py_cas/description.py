@@ -8,7 +8,6 @@ seal: with a digit changed, all would go on working but nothing new would be fou
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -21,7 +20,7 @@ from tusd_py.fs.directories import sync_directory
 from tusd_py_cas.layout import Layout, write_temporary
 from tusd_py_cas.model import ALGORITHM, Parameters, RepositoryError
 from tusd_py_cas.options import DEFAULT_CHUNK_SIZE, is_chunk_size
-from tusd_py_cas.os_errors import reading_failed, writing_failed
+from tusd_py_cas.os_errors import NO_LINKS, reading_failed, writing_failed
 
 __all__ = ["FORMAT", "Description", "create_description", "new_parameters", "read_description"]
 
@@ -36,8 +35,6 @@ _SEED_BITS = 63
 
 _AT_MOST = 64 * 1024
 """Bytes of a description; ours have less than 400."""
-
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def create_description(layout: Layout, parameters: Parameters, *, durable: bool)
         if durable:  # whoever made it: neither is to go on with a secret that may be gone after a power cut
             sync_directory(layout.root)
     except OSError as error:
-        if error.errno in _NO_LINKS and error.filename2 is not None:
+        if error.errno in NO_LINKS and error.filename2 is not None:
             raise RepositoryError(
                 f"{layout.root!r} is on a file system without hard links, which a repository needs"
             ) from error

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 from tusd_py.fs.errors import translate
 from tusd_py.ports.failures import StorageFailure
 
-__all__ = ["reading_failed", "writing_failed"]
+__all__ = ["NO_LINKS", "reading_failed", "writing_failed"]
+
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What file systems answer that have no hard links, or no more of them."""
 
 
 def writing_failed(error: OSError, doing: str) -> StorageFailure:

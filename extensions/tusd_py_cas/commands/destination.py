@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from tusd_py_cas.layout import write_all
+from tusd_py_cas.os_errors import NO_LINKS
 
 __all__ = ["Destination", "Exists", "InTheWay"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
 _NO_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
@@ -129,7 +129,7 @@ class Destination:
             except FileExistsError:
                 raise Exists(parts) from None
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if error.errno not in NO_LINKS:
                     raise
                 self.check(parts, force=force)
             else:

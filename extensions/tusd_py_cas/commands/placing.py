@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from tusd_py.fs.directories import sync_directory
 from tusd_py_cas.layout import write_all
+from tusd_py_cas.os_errors import NO_LINKS
 
 __all__ = ["place_new", "replace_existing"]
 
@@ -25,7 +26,6 @@ _OWN = ".tusd-py-restoring"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _CANNOT_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
-_CANNOT_LINK = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 def place_new(
@@ -105,7 +105,7 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _CANNOT_LINK:
+        if error.errno not in NO_LINKS:
             raise
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None

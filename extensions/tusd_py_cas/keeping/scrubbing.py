@@ -20,7 +20,7 @@ from typing import NamedTuple
 from tusd_py.ports.failures import StorageFailure
 from tusd_py_cas.chunk_files import Found
 from tusd_py_cas.keeping.examining import Examined, Outcome, examine
-from tusd_py_cas.keeping.pace import STEP, Pace
+from tusd_py_cas.keeping.rate import STEP, Rate
 from tusd_py_cas.model import Codec, IndexDamaged, Manifest, RepositoryError, State, StoredChunk, Version
 from tusd_py_cas.repository import Repository
 
@@ -83,7 +83,7 @@ def verify(
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"a fraction of {fraction} is not possible: expected 0 to 1")
-    run = _Run(repository, Pace(rate), progress or (lambda _: None), stop or (lambda: False))
+    run = _Run(repository, Rate(rate), progress or (lambda _: None), stop or (lambda: False))
     try:
         run.check_index()
         run.check_chunks(fraction, random.Random(seed))
@@ -106,7 +106,7 @@ class _Run:
     """One verification on its way."""
 
     repository: Repository
-    pace: Pace
+    rate: Rate
     progress: Callable[[int], None]
     stop: Callable[[], bool]
     checked: int = 0
@@ -164,7 +164,7 @@ class _Run:
             for chunk, state in self._rows():
                 if state is State.CONDEMNED or (state is State.LIVE and chance.random() >= fraction):
                     continue
-                if not self.pace.wait(chunk.stored_size, self.stop):
+                if not self.rate.wait(chunk.stored_size, self.stop):
                     raise _Stopped
                 under_way.append((chunk, pool.submit(examine, self.repository, chunk, state)))
                 if len(under_way) > 2 * threads:
@@ -257,7 +257,7 @@ class _Run:
 
     def _make_good(self, file: Found) -> None:
         """Let the row, which is damaged, say again what the file is."""
-        if not self.pace.wait(file.size, self.stop):
+        if not self.rate.wait(file.size, self.stop):
             raise _Stopped
         try:
             if self.repository.heal(file.name):

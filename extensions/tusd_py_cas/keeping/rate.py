@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["Pace"]
+__all__ = ["Rate"]
 
 STEP = 0.1
 """Seconds of sleep at a time: how late a wish to stop is heard at most."""
 
 
-class Pace:
+class Rate:
     """For one thread. `rate` in bytes a second, None for as fast as it goes. `clock` and `sleep` are for tests."""
 
     def __init__(

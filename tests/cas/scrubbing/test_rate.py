@@ -1,9 +1,9 @@
-"""The pace of reading, by a clock that the test moves."""
+"""The rate of reading, by a clock that the test moves."""
 
 from __future__ import annotations
 
 import pytest
-from tusd_py_cas.keeping.pace import STEP, Pace
+from tusd_py_cas.keeping.rate import STEP, Rate
 
 
 class Clock:
@@ -26,36 +26,36 @@ def never() -> bool:
 @pytest.mark.parametrize("sizes", [[1000] * 50, [1, 20_000, 3, 5000, 1], [100_000] * 3])
 def test_no_more_than_the_rate(sizes: list[int]) -> None:
     clock = Clock()
-    pace = Pace(1000, clock, clock.sleep)
+    rate = Rate(1000, clock, clock.sleep)
     for size in sizes:
-        assert pace.wait(size, never)
+        assert rate.wait(size, never)
     assert clock.now - 100 == pytest.approx(sum(sizes[:-1]) / 1000)
     assert clock.longest <= STEP
 
 
 def test_time_that_was_not_used_is_not_made_up_for() -> None:
     clock = Clock()
-    pace = Pace(1000, clock, clock.sleep)
-    pace.wait(1000, never)
+    rate = Rate(1000, clock, clock.sleep)
+    rate.wait(1000, never)
     clock.now += 3600
     before = clock.now
     for _ in range(3):
-        pace.wait(1000, never)
+        rate.wait(1000, never)
     assert clock.now - before == pytest.approx(2)
 
 
 def test_without_a_rate_nobody_waits() -> None:
     clock = Clock()
-    pace = Pace(None, clock, clock.sleep)
-    assert all(pace.wait(1 << 40, never) for _ in range(10))
+    rate = Rate(None, clock, clock.sleep)
+    assert all(rate.wait(1 << 40, never) for _ in range(10))
     assert clock.now == 100
 
 
 def test_a_stop_is_heard_within_a_step() -> None:
     clock = Clock()
-    pace = Pace(1, clock, clock.sleep)
-    assert pace.wait(1_000_000, never)
+    rate = Rate(1, clock, clock.sleep)
+    assert rate.wait(1_000_000, never)
     asked_at = clock.now + 7.05
-    assert not pace.wait(1, lambda: clock.now >= asked_at)
+    assert not rate.wait(1, lambda: clock.now >= asked_at)
     assert clock.now - asked_at <= STEP
-    assert not Pace(None, clock, clock.sleep).wait(1, lambda: True)
+    assert not Rate(None, clock, clock.sleep).wait(1, lambda: True)
