@@ -7,9 +7,9 @@ from typing import Any
 
 from tusd_py.ports.extension import Option
 
-__all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_LEVEL", "LEVELS", "OFF", "OPTIONS", "check", "is_chunk_size"]
+__all__ = ["DEFAULT_CHUNK_SIZE", "DEFAULT_LEVEL", "LEVELS", "OFF", "OPTIONS", "REPLACE", "check", "is_chunk_size"]
 
-OFF = "off"
+OFF, KEEP, REPLACE = "off", "keep", "replace"
 
 DEFAULT_CHUNK_SIZE = 1 << 20
 SMALLEST, LARGEST = 64 << 10, 4 << 20
@@ -29,8 +29,8 @@ OPTIONS = (
         name="cas",
         kind="choice",
         default=OFF,
-        choices=(OFF, "keep", "replace"),
-        bare="keep",
+        choices=(OFF, KEEP, REPLACE),
+        bare=KEEP,
         help="Store finished uploads in chunks, without duplicates, and keep their files as well, or replace them.",
     ),
     Option(name="cas-level", kind="int", default=DEFAULT_LEVEL, help=f"Compression level of zstd, from 1 to {LEVELS[-1]}."),

@@ -11,6 +11,7 @@ from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.hooks import HookType
 from tusd_py_cas.ingest.client import IngestProcess
 from tusd_py_cas.model import RepositoryError
+from tusd_py_cas.options import REPLACE
 from tusd_py_cas.repository import Repository, new_parameters
 from tusd_py_cas.serving.opened import OpenedCas
 
@@ -22,14 +23,12 @@ DIRECTORY = "cas"
 """Of the repository, in the state directory."""
 
 
-def open_cas(values: Mapping[str, Any], place: Place) -> OpenedCas | None:
-    """Open the repository, or make one, with the values of `tusd_py_cas.options`; None where it is off. Blocks.
+def open_cas(values: Mapping[str, Any], place: Place) -> OpenedCas:
+    """Open the repository, or make one, with the values of `tusd_py_cas.options`, where it is not off. Blocks.
 
     Raises `StorageFailure` where the repository can't be used, `ValueError` for values that can't be.
     """
-    if values["cas"] == "off":
-        return None
-    if values["cas"] == "replace" and not place.keeps_events:
+    if values["cas"] == REPLACE and not place.keeps_events:
         raise ValueError(
             "-cas=replace gives a file up once everybody has been told of its upload, which -events=fire-and-forget does not "
             "know: expected -cas=keep or -events=durable"
@@ -47,7 +46,7 @@ def open_cas(values: Mapping[str, Any], place: Place) -> OpenedCas | None:
     return OpenedCas(
         repository,
         process,
-        replaces=values["cas"] == "replace",
+        replaces=values["cas"] == REPLACE,
         gc_interval=values["cas-gc-interval"],
         gc_grace=values["cas-gc-grace"],
         tells=HookType.POST_INGEST in place.told and place.keeps_events,

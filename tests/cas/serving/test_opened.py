@@ -44,11 +44,6 @@ def place(directory: Path, **changed: Any) -> Place:
     )
 
 
-def test_off_is_nothing(tmp_path: Path) -> None:
-    assert open_cas(values(), place(tmp_path)) is None
-    assert not list(tmp_path.iterdir())
-
-
 async def test_an_unusable_repository_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / ".tusd-py" / "cas").mkdir(parents=True)
     (tmp_path / ".tusd-py" / "cas" / "repository.json").write_text("{}")
@@ -59,7 +54,7 @@ async def test_an_unusable_repository_is_a_failure(tmp_path: Path) -> None:
 async def test_a_repository_keeps_its_chunks_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for size in (64 << 10, 128 << 10):
         opened_cas = open_cas(values(cas="keep", cas_chunk_size=size), place(tmp_path))
-        assert opened_cas is not None and opened_cas.access.repository.parameters.avg_size == 64 << 10
+        assert opened_cas.access.repository.parameters.avg_size == 64 << 10
         await opened_cas.close()
         await opened_cas.close()
     assert caplog.text.count("average size of chunks") == 1
@@ -68,8 +63,8 @@ async def test_a_repository_keeps_its_chunks_sizes(tmp_path: Path, caplog: pytes
 @pytest.mark.parametrize("mode", ["keep", "replace"])
 async def test_with_its_process(tmp_path: Path, mode: str) -> None:
     """Everything together, as a server has it."""
-    extension: Opened | None = open_cas(values(cas=mode), place(tmp_path))
-    assert extension is not None and not extension.consumers
+    extension: Opened = open_cas(values(cas=mode), place(tmp_path))
+    assert not extension.consumers
     inner, host = FilesystemStore(str(tmp_path), group=GroupSync()), DictHost()
     store = extension.around(inner)
     extension.attach(host)
@@ -100,7 +95,6 @@ async def test_with_its_process(tmp_path: Path, mode: str) -> None:
 async def test_with_hooks_that_want_to_know_uploads_come_by_the_outbox(tmp_path: Path) -> None:
     """It delivers again what a crash has kept from being told."""
     extension = open_cas(values(cas="keep"), place(tmp_path, told=frozenset({HookType.POST_INGEST})))
-    assert extension is not None
     (consumer,) = extension.consumers
     assert consumer.name == "cas" and consumer.types == {HookType.POST_FINISH}
     inner, host = FilesystemStore(str(tmp_path), group=GroupSync()), DictHost()
