@@ -14,7 +14,7 @@ from tests.support import server
 from tests.support.server import ServerProcess
 from tests.support.wire import TusClient
 
-pytest_plugins = ["tests.support.strictness"]
+pytest_plugins = ["tests.support.logs", "tests.support.strictness"]
 
 StartServer = Callable[..., ServerProcess]
 

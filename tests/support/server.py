@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Self
 from weakref import WeakSet
@@ -36,11 +37,23 @@ COMPLAINTS = (
 HEARD = 0.06
 """Seconds of silence after which a log has nothing more to say: three times what it gathers lines for."""
 
+LAST = 3000
+"""Characters of a log that are shown with a failure."""
+
 servers: WeakSet[ServerProcess] = WeakSet()
 """Those that may be running."""
 
 watched = False
 """Whether servers run under the watchdog unless they are told otherwise; tests/conftest.py sets it for each test."""
+
+logs: Path | None = None
+"""Where logs go, which are read after the end, too. Tests have a directory that pytest tidies (tests/support/logs.py)."""
+
+
+@cache
+def _own_logs() -> tempfile.TemporaryDirectory[str]:
+    """For programs that are no tests; gone when they end."""
+    return tempfile.TemporaryDirectory(prefix="tusd-py-logs-", ignore_cleanup_errors=True)
 
 
 class ServerProcess:
@@ -75,7 +88,7 @@ class ServerProcess:
         servers.add(self)
 
     def start(self, timeout: float = 20.0) -> Self:
-        log_fd, log_name = tempfile.mkstemp(prefix="tusd-py-", suffix=".log")
+        log_fd, log_name = tempfile.mkstemp(prefix="tusd-py-", suffix=".log", dir=logs or _own_logs().name)
         self.log_path = Path(log_name)
         self._logs[self.log_path] = 0
         command = [*self.prefix, sys.executable, *self.program, *self.listen, f"-upload-dir={self.upload_dir}", *self.args]
@@ -97,6 +110,14 @@ class ServerProcess:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    @property
+    def last_words(self) -> str:
+        """The log of the last start and its end, to be shown with a failure."""
+        if not self._logs:
+            return "it was never started"
+        self._hear_out()
+        return f"{self.log_path} ends with:\n{self.log[-LAST:]}"
 
     def complaints(self) -> list[str]:
         """What has been logged since the last call and should not have been, with what stands around it."""
@@ -166,10 +187,12 @@ class ServerProcess:
             time.sleep(HEARD)
 
     def __exit__(self, kind: type[BaseException] | None = None, failure: BaseException | None = None, *_: object) -> None:
-        if self.watchdog:
+        if self.watchdog or failure is not None:
             self._hear_out()
         self.kill()
         servers.discard(self)
+        if failure is not None:
+            failure.add_note(f"the server's log {self.last_words}")
         if complaints := self.complaints():
             message = "the server complained:\n\n" + "\n\n".join(complaints)
             if failure is None:
