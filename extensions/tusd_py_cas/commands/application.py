@@ -32,14 +32,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("stats")(figures.stats)
-app.command("ls")(listing.ls)
-app.command("versions")(listing.versions)
-app.command("cat")(reading.cat)
-app.command("export")(exporting.export)
-app.command("import")(importing.import_)
-app.command("verify")(checking.verify)
-app.command("gc")(collecting.gc)
+app.command("stats", short_help="Show what is stored, and what that saves.")(figures.stats)
+app.command("ls", short_help="List objects.")(listing.ls)
+app.command("versions", short_help="List the versions of an object.")(listing.versions)
+app.command("cat", short_help="Write a content to standard output.")(reading.cat)
+app.command("export", short_help="Write contents to files, or uploads' own files back.")(exporting.export)
+app.command("import", short_help="Store files, or uploads that were finished before.")(importing.import_)
+app.command("verify", short_help="Read what is stored, and tell what is damaged.")(checking.verify)
+app.command("gc", short_help="Free what no version refers to any more.")(collecting.gc)
 
 
 def run(arguments: list[str], find_upload_dir: FindUploadDir) -> int:

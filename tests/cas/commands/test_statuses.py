@@ -14,6 +14,8 @@ import pytest
 
 from tests.cas.commands.conftest import Store, random_bytes
 
+VERBS = ("stats", "ls", "versions", "cat", "export", "import", "verify", "gc")
+
 READING = [
     ["stats"],
     ["ls"],
@@ -75,11 +77,18 @@ def test_misuse(store: Store, arguments: list[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["stats", "ls", "versions", "cat", "export", "import", "verify", "gc"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_help(verb: str) -> None:
     command = [sys.executable, "-m", "tusd_py", "cas", verb, "-help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "") and "--upload-dir" in done.stdout
+
+
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    done = subprocess.run([sys.executable, "-m", "tusd_py", "cas", "-help"], capture_output=True, text=True, timeout=60)
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert done.returncode == 0 and len(listed) == len(VERBS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed), listed
 
 
 def test_configurations(store: Store, tmp_path: Path) -> None:
