@@ -217,7 +217,7 @@ class Index(Protocol):
         """For statistics; linear in the number of chunks."""
 
     def chunk_sizes(self) -> Mapping[int, int]:
-        """How many chunks have a size of [2^k, 2^(k+1)), by k; 0 among those of 1."""
+        """How many chunks have a size of [2^k, 2^(k+1)), by k."""
 
     def hurry(self) -> None:
         """From now on nobody waits long for other processes that write, who waits already included: that fails with

@@ -54,7 +54,7 @@ def _bins(counts: Mapping[int, int]) -> list[Bin]:
     """Without gaps, so that the shape is seen."""
     if not counts:
         return []
-    return [(2**power if power else 0, 2 ** (power + 1), counts.get(power, 0)) for power in range(min(counts), max(counts) + 1)]
+    return [(2**power, 2 ** (power + 1), counts.get(power, 0)) for power in range(min(counts), max(counts) + 1)]
 
 
 def _document(repository: Repository, totals: Totals, bins: list[Bin]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tusd_py_cas.commands.bars import progress
+from tusd_py_cas.commands.import_run import Counts, ImportRun
 from tusd_py_cas.commands.options import (
     AsJson,
     Config,
@@ -24,7 +25,6 @@ from tusd_py_cas.commands.outcomes import Failed, Misuse, report
 from tusd_py_cas.commands.output import tell
 from tusd_py_cas.commands.records import RecordUnreadable, data_path, read_record
 from tusd_py_cas.commands.sources import Found, Source, files, size_if_finished, uploads
-from tusd_py_cas.commands.taking import Counts, Taking
 from tusd_py_cas.commands.texts import counted, parse_size, share, show_size
 from tusd_py_cas.model import Parameters
 from tusd_py_cas.options import DEFAULT_LEVEL, LEVELS
@@ -134,17 +134,17 @@ def _run(repository: Repository, upload_dir: str, plan: _Plan, *, level: int, as
         with progress("importing", silent=as_json) as bar:
             if bar.shown:
                 bar.expect(plan.size(upload_dir))
-            taking = Taking(
+            run = ImportRun(
                 repository,
                 engine,
                 is_finished=still_finished,
                 failed=lambda path, what: report(f"{path!r}: {what}"),
                 advance=bar.advance,
             )
-            taking.run(plan.found(upload_dir))
+            run.run(plan.found(upload_dir))
     finally:
         engine.close()
-    return taking.counts
+    return run.counts
 
 
 def _document(counts: Counts) -> dict[str, Any]:

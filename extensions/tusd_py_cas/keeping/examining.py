@@ -75,6 +75,6 @@ def _move_away(repository: Repository, chunk: StoredChunk) -> None:
 
 
 def _row_of(repository: Repository, name: bytes) -> tuple[StoredChunk, State] | None:
-    """What the index has of this name now."""
+    """What the index has of this name now, in any state: of the rows behind the name before it, the first."""
     before = max(0, int.from_bytes(name, "big") - 1).to_bytes(len(name), "big")
     return next((row for row in repository.index.all_chunks(before, 2) if row[0].name == name), None)

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tusd_py_cas.commands.import_run import ImportRun
 from tusd_py_cas.commands.sources import files as files_below
-from tusd_py_cas.commands.taking import Taking
 from tusd_py_cas.ingest.engine import Engine
 from tusd_py_cas.model import IMPORTED
 
@@ -226,9 +226,9 @@ def test_a_large_file_shows_how_far_it_has_come(store: Store, tmp_path: Path) ->
     repository = store.open()
     engine = Engine(repository, threads=1)
     told: list[int] = []
-    taking = Taking(repository, engine, is_finished=lambda _: False, failed=lambda *_: None, advance=told.append)
-    taking.run(files_below([str(path), str(path)], prefix="", name=None, repository=str(store.path)))
+    run = ImportRun(repository, engine, is_finished=lambda _: False, failed=lambda *_: None, advance=told.append)
+    run.run(files_below([str(path), str(path)], prefix="", name=None, repository=str(store.path)))
     engine.close()
     repository.close()
     assert len(told) > 4 and sum(told) == 2 * (40 << 20)
-    assert (taking.counts.files, taking.counts.unchanged) == (1, 1)
+    assert (run.counts.files, run.counts.unchanged) == (1, 1)

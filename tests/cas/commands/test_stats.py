@@ -68,6 +68,11 @@ def test_of_an_empty_repository(store: Store) -> None:
     assert "objects     0 in 0 versions" in store.run("stats").output
 
 
+def test_a_chunk_of_one_byte(store: Store) -> None:
+    store.add(b"x")
+    assert store.run("stats", "--json").document["chunk_sizes"] == [{"from": 1, "below": 2, "chunks": 1}]
+
+
 def test_for_people(store: Store) -> None:
     store.add(random_bytes(400_000), "a")
     store.add(random_bytes(400_000), "b")

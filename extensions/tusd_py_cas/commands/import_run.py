@@ -1,4 +1,4 @@
-"""Takes the sources of `import` into the repository, several small ones at once, and counts."""
+"""One run of `import`: takes the sources into the repository, several small ones at once, and counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tusd_py_cas.ingest.jobs import Ingested, Segment
 from tusd_py_cas.model import IMPORTED, ChunksMissing, IndexDamaged, Manifest, Version
 from tusd_py_cas.repository import Repository
 
-__all__ = ["Counts", "Taking"]
+__all__ = ["Counts", "ImportRun"]
 
 AT_ONCE = 4
 """Small files that are taken in at the same time: a small one waits for the disk most of the time."""
@@ -72,8 +72,8 @@ class NotAFile(Exception):
     """What was to be read is none (any more)."""
 
 
-class Taking:
-    """One run. `is_finished` says of an upload, by its id, whether it is still there and as it was; `failed` is told of each
+class ImportRun:
+    """`is_finished` says of an upload, by its id, whether it is still there and as it was; `failed` is told of each
     failure and `advance` of bytes, both in the calling thread."""
 
     def __init__(
