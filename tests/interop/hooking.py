@@ -6,14 +6,13 @@ long as the file is there, and `answer-pre-finish-final` answers for finals alon
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tests.wire.hooking import Hooking, read, web_service
+from tests.wire.hooking import Hooking, python_function, read, web_service
 from tusd_py.protocol.hooks import HookType
 
 BASH = """#!/bin/bash
@@ -49,33 +48,6 @@ if failure := text(f"fail-{{kind}}"):
 final = text(f"answer-{{kind}}-final") if '"IsFinal":true' in message else None
 if answer := final or text(f"answer-{{kind}}"):
     print(answer)
-"""
-
-MODULE = """
-import os, time
-from pathlib import Path
-from tusd_py.ports.hooks import HookFailure
-from tusd_py.protocol.hook_messages import build_hook_message, parse_hook_answer
-
-HERE = Path(__file__).parent
-
-def hook(event):
-    name, kind = f"{time.time_ns()}-{os.getpid()}", str(event.type)
-    (HERE / "told" / f".{name}").write_bytes(build_hook_message(event))
-    (HERE / "told" / f".{name}").rename(HERE / "told" / name)
-    while (HERE / f"hang-{kind}").exists():
-        time.sleep(0.02)
-    if failure := text(f"fail-{kind}"):
-        raise HookFailure(failure)
-    final = text(f"answer-{kind}-final") if event.upload.partials is not None else None
-    answer = final or text(f"answer-{kind}")
-    return parse_hook_answer(answer.encode()) if answer else None
-
-def text(name):
-    try:
-        return (HERE / name).read_text()
-    except FileNotFoundError:
-        return None
 """
 
 
@@ -119,9 +91,8 @@ def _web(directory: Path) -> Iterator[ClientHooking]:
 
 @contextmanager
 def _module(directory: Path) -> Iterator[ClientHooking]:
-    name = f"client_hooks_{os.getpid()}"
-    (directory / f"{name}.py").write_text(MODULE)
-    yield ClientHooking(directory, [f"-hooks-python={name}:hook"], {"PYTHONPATH": str(directory)})
+    with python_function(directory) as hooking:
+        yield ClientHooking(directory, hooking.arguments, hooking.environment)
 
 
 WAYS: dict[str, Callable[[Path], AbstractContextManager[ClientHooking]]] = {

@@ -27,6 +27,7 @@ if [ -e fail-$(basename "$0") ]; then cat fail-$(basename "$0"); exit 1; fi
 if [ -e answer-$(basename "$0") ]; then cat answer-$(basename "$0"); fi
 """
 
+# Its hooks can also hang, and answer for finals alone: see tests/interop/hooking.py.
 MODULE = """
 import os, time
 from pathlib import Path
@@ -36,12 +37,15 @@ from tusd_py.protocol.hook_messages import build_hook_message, parse_hook_answer
 HERE = Path(__file__).parent
 
 def hook(event):
-    name = f"{time.time_ns()}-{os.getpid()}"
+    name, kind = f"{time.time_ns()}-{os.getpid()}", str(event.type)
     (HERE / "told" / f".{name}").write_bytes(build_hook_message(event))
     (HERE / "told" / f".{name}").rename(HERE / "told" / name)
-    if failure := text(f"fail-{event.type}"):
+    while (HERE / f"hang-{kind}").exists():
+        time.sleep(0.02)
+    if failure := text(f"fail-{kind}"):
         raise HookFailure(failure)
-    answer = text(f"answer-{event.type}")
+    final = text(f"answer-{kind}-final") if event.upload.partials is not None else None
+    answer = final or text(f"answer-{kind}")
     return parse_hook_answer(answer.encode()) if answer else None
 
 def text(name):
