@@ -26,8 +26,10 @@ def draw(path: str, bins: Sequence[tuple[int, int, int]]) -> None:
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.bar([show_size(low) for low, _, _ in bins], [count for _, _, count in bins], width=0.9)
-    axes.set_xlabel("size of chunks, from")
+    bars = axes.bar([show_size(low) for low, _, _ in bins], [count for _, _, count in bins], width=0.9)
+    axes.bar_label(bars, [str(count) if count else "" for _, _, count in bins])
+    axes.tick_params("x", rotation=60)
+    axes.set_xlabel("size of chunks, from here up to twice as much")
     axes.set_ylabel("chunks")
     temporary = f"{path}.{os.urandom(6).hex()}.tmp"
     try:
