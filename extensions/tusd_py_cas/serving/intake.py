@@ -200,8 +200,9 @@ class Intake:
                 raise
             await now.close()
             if now.version == file.version:
-                version = await self._access.change(lambda: self.add_version(upload, manifest, file.modified, file))
-                self._count(upload, ingested)
+                version, is_new = await self._access.change(lambda: self.add_version(upload, manifest, file.modified, file))
+                if is_new:
+                    self._count(upload, ingested)
                 made.append(Taken(upload, version, fresh=True))
                 await self.host.publish(post_ingest(upload, version, ingested))
 
@@ -219,15 +220,17 @@ class Intake:
                 raise StorageFailure(f"{upload_id!r} stayed locked for {LOCK_WAIT:g} s after it was finished")
             await asyncio.sleep(LOCK_PAUSE)
 
-    def add_version(self, upload: Upload, manifest: Manifest, at: float, file: Content | None = None) -> Version:
-        """Blocks. A version that this id had before, for another file, makes way, and so does a damaged one."""
+    def add_version(self, upload: Upload, manifest: Manifest, at: float, file: Content | None = None) -> tuple[Version, bool]:
+        """The version, and whether it is new: another process may have been faster. Blocks. A version that this id had before,
+        for another file, makes way, and so does a damaged one."""
         try:
             existing = self._index.find_version(upload.id)
         except IndexDamaged:  # the index puts the new one in its place
             existing = None
         if existing is not None and file is not None and not is_made_of(existing, file):
             self._index.drop_version(upload.id)
-        return self._index.add_version(
+            existing = None
+        version = self._index.add_version(
             upload_id=upload.id,
             object=object_name(upload),
             owner=upload.owner,
@@ -236,6 +239,7 @@ class Intake:
             raw=True,
             at=at,
         )
+        return version, existing is None or existing.manifest.name != manifest.name
 
     # Finals
 

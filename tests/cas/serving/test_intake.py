@@ -347,6 +347,7 @@ async def test_two_processes_at_once(tmp_path: Path) -> None:
             assert await one.read(f"a{number}") == await other.read(f"a{number}") == TEXT
         assert len(one.host.events) == 10
         assert {version.number for version in one.repository.index.versions()} == {1}
+        assert sum(server.opened.counts.ingested for server in (one, other)) == 10, "each is counted once"
 
 
 # Finals
