@@ -38,8 +38,9 @@ def object_name(upload: Upload) -> str:
 
 
 def series_of(upload: Upload) -> int | None:
-    """The same for uploads that become versions of one object; None for those that are objects of their own."""
-    value = upload.metadata.pairs.get(NAME_KEY)
+    """The same for uploads that become versions of one object, in the order in which they were finished. None for those that
+    are objects of their own, and for partials: nobody asks for the order of those, and a final may wait for them."""
+    value = None if upload.is_partial else upload.metadata.pairs.get(NAME_KEY)
     return None if value is None else hash((upload.owner, value))
 
 

@@ -66,13 +66,13 @@ class IntakeQueue:
         self._take, self._is_rush = take, is_rush
         self.missed = True
         """Whether there may be uploads that nobody remembers: at first, and when there were too many. For others to reset."""
-        self._waiting: dict[str, _Waiting] = {}  # the oldest first
+        self._remembered: dict[int, _Waiting] = {}  # all of them, wherever they are, the oldest first; by `id`
+        self._waiting: dict[str, _Waiting] = {}  # in the order of their turns
         self._urgent: dict[str, None] = {}  # ids of some of these
         self._gives_way = False
         self._series: dict[int, deque[_Waiting]] = {}  # what waits behind the one that is running or waiting
-        self._behind = 0  # how many these are
         self._failed: list[_Waiting] = []  # a heap, by when they are due
-        self._running: dict[asyncio.Task[None], _Waiting] = {}
+        self._running: dict[asyncio.Task[bool], _Waiting] = {}
         self._wake, self._room = asyncio.Event(), asyncio.Event()
 
     def __repr__(self) -> str:
@@ -81,27 +81,26 @@ class IntakeQueue:
     @property
     def depth(self) -> int:
         """Uploads that have still to be taken in, as far as they are remembered."""
-        return len(self._running) + len(self._waiting) + self._behind + len(self._failed)
+        return len(self._remembered)
 
     @property
     def age(self) -> float:
         """Seconds that the oldest of them has been here."""
-        first = next(iter(self._waiting.values()), None)
-        times = [each.since for each in (*self._running.values(), *self._failed, *([] if first is None else [first]))]
-        return time.monotonic() - min(times) if times else 0.0
+        oldest = next(iter(self._remembered.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest.since
 
     def add(self, upload_id: str, series: int | None = None, *, urgent: bool = False) -> None:
         """Have an upload taken in, after those of its series that were added before. Returns at once."""
         if upload_id in self._waiting:
             return
-        if len(self._waiting) + self._behind + len(self._failed) >= LIMIT:
+        if len(self._remembered) - len(self._running) >= LIMIT:
             self.missed = True
             return
         now = time.monotonic()
         waiting = _Waiting(now, upload_id, now, series)
+        self._remembered[id(waiting)] = waiting
         if series in self._series:
             self._series[series].append(waiting)
-            self._behind += 1
             return
         if series is not None:
             self._series[series] = deque()
@@ -143,7 +142,8 @@ class IntakeQueue:
         now = time.monotonic()
         while self._failed and self._failed[0].due <= now:
             again = heapq.heappop(self._failed)
-            self._waiting.setdefault(again.upload_id, again)
+            if self._waiting.setdefault(again.upload_id, again) is not again:
+                self._forget(again)
         self._gives_way = False
         while self._waiting and len(self._running) < AT_ONCE and not self._gives_way:
             if (waiting := self._next(now)) is not None:
@@ -165,42 +165,50 @@ class IntakeQueue:
         self._gives_way = now - first.since < PATIENCE and self._is_rush()
         return None if self._gives_way else self._waiting.pop(first.upload_id)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[bool]) -> None:
         waiting = self._running.pop(task)
+        self._wake.set()
         if task.cancelled() and waiting.upload_id not in self._waiting:
             self._waiting[waiting.upload_id] = waiting
-        elif waiting.series is not None:
+            return
+        if task.cancelled() or not task.result():
+            self._forget(waiting)
+        if waiting.series is not None:
             self._go_on(waiting.series)
             waiting.series = None  # if it has failed, the others do not wait for it
-        self._wake.set()
 
     def _go_on(self, series: int) -> None:
         """One is done: the next one's turn, if there is any that does not wait for another reason already."""
         behind = self._series[series]
         while behind:
             following = behind.popleft()
-            self._behind -= 1
-            if following.upload_id not in self._waiting:
-                self._waiting[following.upload_id] = following
+            if self._waiting.setdefault(following.upload_id, following) is following:
                 return
+            self._forget(following)
         del self._series[series]
 
-    async def _try(self, waiting: _Waiting) -> None:
+    def _forget(self, waiting: _Waiting) -> None:
+        del self._remembered[id(waiting)]
+
+    async def _try(self, waiting: _Waiting) -> bool:
+        """Whether it is to be tried again."""
         try:
             await self._take(waiting.upload_id)
         except StorageFailure as failure:
-            self._put_off(waiting, failure)
+            return self._put_off(waiting, failure)
         except Exception as mistake:  # a mistake of ours: the other uploads must not wait for a restart
             _log.exception("an upload could not be taken in", extra={"fields": {"id": waiting.upload_id}})
-            self._put_off(waiting, mistake)
+            return self._put_off(waiting, mistake)
+        return False
 
-    def _put_off(self, waiting: _Waiting, why: Exception) -> None:
+    def _put_off(self, waiting: _Waiting, why: Exception) -> bool:
         attempts = waiting.attempts + 1
         fields = {"id": waiting.upload_id, "error": str(why), "attempts": attempts}
         if attempts >= ATTEMPTS:
             _log.error("an upload is left for the next look at all uploads", extra={"fields": fields})
-            return
+            return False
         delay = min(RETRY * 2.0**waiting.attempts, LONGEST_RETRY) * (1 - random.random() / 2)
         _log.warning("an upload could not be taken in", extra={"fields": {**fields, "retry": round(delay, 3)}})
         waiting.attempts, waiting.due = attempts, time.monotonic() + delay
         heapq.heappush(self._failed, waiting)
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from tusd_py_cas.serving import queue as queue_module
@@ -19,12 +20,13 @@ class Takes:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.failures: dict[str, list[Exception]] = {}
+        self.gates: dict[str, asyncio.Event] = {}
         self.go = asyncio.Event()
         self.go.set()
 
     async def __call__(self, upload_id: str) -> None:
         self.begun.append(upload_id)
-        await self.go.wait()
+        await self.gates.get(upload_id, self.go).wait()
         if failures := self.failures.get(upload_id):
             raise failures.pop()
 
@@ -54,6 +56,54 @@ async def test_the_oldest_come_first_and_so_many_at_once(queue: IntakeQueue, tak
     takes.go.set()
     await until(lambda: not queue.depth)
     assert takes.begun == names and not queue.age
+
+
+async def test_the_age_is_that_of_the_oldest_wherever_it_waits(
+    queue: IntakeQueue, takes: Takes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(queue_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(queue_module, "AT_ONCE", 1)
+    takes.gates = {name: asyncio.Event() for name in ("a1", "a2", "b", "c")}
+    for name, series in (("a1", 1), ("a2", 1), ("b", None), ("c", None)):
+        queue.add(name, series)
+        now += 10
+    await until(lambda: takes.begun == ["a1"])
+    assert (queue.age, queue.depth) == (40, 4)
+    takes.gates["a1"].set()
+    await until(lambda: takes.begun == ["a1", "b"])
+    assert (queue.age, queue.depth) == (30, 3), "the one that had to wait for it"
+    takes.failures["b"] = [StorageFailure("full")]
+    takes.gates["b"].set()
+    await until(lambda: takes.begun == ["a1", "b", "c"])
+    assert (queue.age, queue.depth) == (30, 3), "it comes behind those that did not"
+    for name in ("c", "a2"):
+        takes.gates[name].set()
+    await until(lambda: takes.begun[-1] == "a2" and not queue._running)
+    assert (queue.age, queue.depth) == (20, 1), "one that is to be tried again"
+    now += 1000
+    queue._wake.set()
+    await until(lambda: not queue.depth)
+    assert not queue.age
+
+
+async def test_nothing_stays_counted_that_was_there_twice(queue: IntakeQueue, takes: Takes) -> None:
+    takes.failures["a"] = [StorageFailure("full")]
+    takes.failures["b"] = [StorageFailure("full")]
+    queue.add("a")
+    queue.add("b", 1)
+    await until(lambda: len(queue._failed) == 2)
+    takes.go.clear()
+    queue.add("x", 1)
+    for name in ("a", "b"):
+        queue.add(name, 1)
+    assert queue.depth == 5
+    for failed in queue._failed:
+        failed.due = 0.0
+    takes.go.set()
+    queue._wake.set()
+    await until(lambda: not queue.depth)
+    assert not queue.age and not queue._waiting and not queue._series
 
 
 async def test_one_that_is_being_taken_in_may_have_to_be_taken_in_again(queue: IntakeQueue, takes: Takes) -> None:
