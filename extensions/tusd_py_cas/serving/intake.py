@@ -180,8 +180,8 @@ class Intake:
         except ChunksMissing:
             return None
 
-    def _count(self, upload: Upload, ingested: Ingested | None) -> None:
-        size = upload.length or 0
+    def count(self, size: int, ingested: Ingested | None) -> None:
+        """An upload of `size` bytes has become a version; without `ingested`, of what was stored already."""
         self._counts.ingested += 1
         self._counts.bytes_in += size
         self._counts.bytes_deduplicated += size if ingested is None else size - ingested.bytes_new
@@ -202,7 +202,7 @@ class Intake:
             if now.version == file.version:
                 version, is_new = await self._access.change(lambda: self.add_version(upload, manifest, file.modified, file))
                 if is_new:
-                    self._count(upload, ingested)
+                    self.count(file.size, ingested)
                 made.append(Taken(upload, version, fresh=True))
                 await self.host.publish(post_ingest(upload, version, ingested))
 

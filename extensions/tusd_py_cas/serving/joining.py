@@ -75,7 +75,9 @@ class Joiner:
             return False
         now = time.time()
         with contextlib.suppress(ChunksMissing):
-            await self._access.change(lambda: self._intake.add_version(final, manifest, now))
+            _, is_new = await self._access.change(lambda: self._intake.add_version(final, manifest, now))
+            if is_new:
+                self._intake.count(size, None)
             return True
         return False
 

@@ -39,6 +39,7 @@ async def test_ingested_partials_are_put_together_without_touching_a_byte(server
         await server.deliver(name)
         await server.replace(name)
     read, stored = server.worker.bytes_read, sorted(server.chunk_files())
+    counts, before = server.opened.counts, server.opened.counts.bytes_in
     await server.begin_final("final", names)
     server.faults.reset()
     final = await server.assemble("final", names)
@@ -47,6 +48,7 @@ async def test_ingested_partials_are_put_together_without_touching_a_byte(server
     assert server.worker.bytes_read == read and sorted(server.chunk_files()) == stored
     assert await server.read("final") == WHOLE
     await server.deliver("final")
+    assert (counts.ingested, counts.bytes_in - before) == (len(names) + 1, len(WHOLE)), "it is counted like any other"
     assert server.path("final").exists()
     assert await server.replace("final")
     assert not server.path("final").exists(), "an empty file is of no use"
