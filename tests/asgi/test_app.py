@@ -336,20 +336,19 @@ class Recorded:
         self.policy = policy or Policy()
         self.failing = failing
         self.calls: list[str] = []
-        self.reached: dict[str, asyncio.Event] = {name: asyncio.Event() for name in ("recover", "tidy", "sweep")}
+        self.reached: dict[str, asyncio.Event] = {name: asyncio.Event() for name in ("recover", "again", "sweep")}
 
     async def _work(self, name: str) -> None:
         self.calls.append(name)
-        if self.calls.count(name) == (1 if name == "recover" else 3):
+        if (count := self.calls.count(name)) == (1 if name == "recover" else 3):
             self.reached[name].set()
+        if name == "recover" and count == 3:
+            self.reached["again"].set()
         if self.failing:
             raise ZeroDivisionError(name)
 
     async def recover(self) -> None:
         await self._work("recover")
-
-    async def tidy(self) -> None:
-        await self._work("tidy")
 
     async def sweep(self) -> None:
         await self._work("sweep")
@@ -367,7 +366,7 @@ def recorded(uploads: Recorded) -> TusApp:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "TIDY_INTERVAL", 0.0)
+    monkeypatch.setattr(app_module, "RECOVERY_INTERVAL", 0.0)
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -376,7 +375,7 @@ async def test_background_work(quick: None, failing: bool, caplog: pytest.LogCap
     async with asyncio.timeout(30), recorded(uploads).lifespan():
         for reached in uploads.reached.values():
             await reached.wait()
-    assert uploads.calls[0] == "recover" and uploads.calls.count("recover") == 1
+    assert uploads.calls[0] == "recover"
     assert "begin_shutdown" in uploads.calls and uploads.calls[-1] == "close"
     assert ("background work failed" in caplog.text) is failing
 
@@ -384,7 +383,7 @@ async def test_background_work(quick: None, failing: bool, caplog: pytest.LogCap
 async def test_nothing_is_swept_that_never_expires(quick: None) -> None:
     uploads = Recorded()
     async with asyncio.timeout(30), recorded(uploads).lifespan():
-        await uploads.reached["tidy"].wait()
+        await uploads.reached["again"].wait()
     assert "sweep" not in uploads.calls
 
 

@@ -267,5 +267,5 @@ async def test_the_sweeper_keeps_a_final_that_is_finished_but_not_together(world
 
 
 async def test_tidying_is_the_stores(world: World) -> None:
-    await world.open().tidy()
-    assert world.probe.calls == ["info.tidy"]
+    await world.open().recover()
+    assert world.probe.calls[0] == "info.tidy"

@@ -38,8 +38,8 @@ _CLOSE = (b"connection", b"close")
 _UNVERSIONED = ("HEAD", "GET")
 """Methods that browsers, curl and monitoring may use without Tus-Resumable (C05, G07)."""
 
-TIDY_INTERVAL = 3600.0
-"""Seconds between two looks for what crashes of other processes have left behind."""
+RECOVERY_INTERVAL = 3600.0
+"""Seconds between two looks for what crashes of other processes, or a full disk, have left undone."""
 
 PATIENCE = 7.0
 """Seconds that those who are closed may keep the next ones waiting, all together; our server gives the whole of it 10."""
@@ -249,7 +249,7 @@ class TusApp:
             for work in self._work:
                 group.create_task(self._attempt(work))
             await self._attempt(self.uploads.recover)
-            group.create_task(self._repeat(self.uploads.tidy, TIDY_INTERVAL))
+            group.create_task(self._repeat(self.uploads.recover, RECOVERY_INTERVAL))
             if self.uploads.policy.expiry is not None:
                 group.create_task(self._repeat(self.uploads.sweep, self._sweep_interval))
 

@@ -207,8 +207,9 @@ class Uploads:
             await self._assembler.partial_changed(upload_id)
 
     async def recover(self) -> None:
-        """Finish what a crash has left undone. Called once at start; serving need not wait for it."""
-        await self.tidy()
+        """Finish what a crash, or a full disk, has left undone: finals, for nobody may ever ask for them again. Free what is of
+        no use. Called at start, which serving need not wait for, and now and then."""
+        await self._info.tidy()
         await self._assembler.recover()
 
     async def recount(self) -> None:
@@ -254,10 +255,6 @@ class Uploads:
             return Found(busy=True)
         finally:
             await lease.release()
-
-    async def tidy(self) -> None:
-        """Free what crashes have left behind."""
-        await self._info.tidy()
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many. Spares what somebody holds (X08) and what is finished (X09)."""
