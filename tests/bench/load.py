@@ -90,10 +90,14 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.dir = tempfile.mkdtemp(prefix="load-", dir=self.base)
+        self.work = tempfile.mkdtemp(prefix="load-", dir=self.base)
+        self.dir, temporary = f"{self.work}/data", f"{self.work}/tmp"  # who is killed leaves behind what it has there
+        for each in (self.dir, temporary):
+            os.mkdir(each)
         argv = shlex.split(self.command.format(port=self.port, dir=self.dir))
         self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(argv, stdout=self.log, stderr=self.log, start_new_session=True)
+        environment = {**os.environ, "TMPDIR": temporary}
+        self.process = subprocess.Popen(argv, stdout=self.log, stderr=self.log, start_new_session=True, env=environment)
         self.pid = self.process.pid
         for _ in range(200):
             try:
@@ -102,6 +106,7 @@ class Server:
             except OSError:
                 if self.process.poll() is not None:
                     self.log.seek(0)
+                    shutil.rmtree(self.work, ignore_errors=True)
                     sys.exit(f"{self.name} ended at start:\n{self.log.read().decode(errors='replace')[-2000:]}")
                 time.sleep(0.05)
         time.sleep(0.3)
@@ -110,7 +115,8 @@ class Server:
     def __exit__(self, *exc: object) -> None:
         os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        self.log.close()
+        shutil.rmtree(self.work, ignore_errors=True)
 
     def connect(self) -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", self.port), 60)
