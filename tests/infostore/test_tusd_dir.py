@@ -175,6 +175,24 @@ async def test_a_path_that_leads_nowhere_gives_way_to_the_usual(root: Path, stor
     assert upload.offset == 3
 
 
+async def test_a_file_that_is_given_up_while_its_record_is_read(
+    root: Path, store: TusdDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"Size": 3, "Storage": {"Type": "filestore", "Path": f"{root}/x"}}
+    put(root, "x", json.dumps(record), b"abc")
+    find_data = store._find_data
+
+    def given_up(upload: Upload) -> object:
+        monkeypatch.undo()
+        put(root, "x", json.dumps({**record, "Storage": {"Type": "cas", "Path": f"{root}/x"}}), None)
+        (root / "x").unlink()
+        return find_data(upload)
+
+    monkeypatch.setattr(store, "_find_data", given_up)
+    upload = await store.load("x")
+    assert upload.finished and upload.relocated
+
+
 async def test_what_an_extension_has_needs_no_file(root: Path, store: TusdDirectory, group: GroupSync) -> None:
     for data in (None, b"", b"abc"):  # of a final that is put together elsewhere, the empty file may still be there
         put(root, "x", json.dumps({"Size": 5, "Storage": {"Type": "cas", "Path": f"{root}/x"}}), data)

@@ -121,6 +121,12 @@ class TusdDirectory:
         return {"Type": "filestore", "Path": data_path(self._root, upload.id), **known, "InfoPath": path}
 
     async def load(self, upload_id: str) -> Upload:
+        try:
+            return self._load(upload_id)
+        except UploadNotFound:  # another process may have just given its file up: then the record says so by now
+            return self._load(upload_id)
+
+    def _load(self, upload_id: str) -> Upload:
         path = info_path(self._root, upload_id)
         data, written_at = self._read(path)
         try:
