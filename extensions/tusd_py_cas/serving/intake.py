@@ -2,7 +2,7 @@
 
 The bytes are stored by the ingest process, which takes its time. That they are the upload's version is then said under the
 upload's lock and only if its file is still the one that was read: no removal, and no other upload of the same id, can come in
-between, so that a version of an upload that is gone can't be, and never has to be looked for.
+between, so that nothing is made a version of an upload that is gone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tusd_py.ports.datastore import Content, DataStore
@@ -35,6 +35,7 @@ AT_ONCE = 8
 """Files that are being taken in at once: each is open meanwhile. The ingest process has a bound of its own."""
 
 PATIENCE = 10.0
+"""Seconds that what is done in the background waits for a moment in which nothing is being taken in."""
 
 LOCK_PAUSE = 0.05
 LOCK_WAIT = 20.0
@@ -63,6 +64,14 @@ class Taken:
     fresh: bool = False
 
 
+@dataclass(slots=True)
+class _Turn:
+    """At an upload; `wanted_by` counts who has it and who waits for it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted_by: int = 0
+
+
 class Intake:
     """Takes uploads in whose files are in `inner`. `host` is set before anything is asked for. Belongs to an event loop."""
 
@@ -72,21 +81,21 @@ class Intake:
         self._access, self._index = access, access.repository.index
         self._versions, self._inner, self._taker, self._counts = versions, inner, taker, counts
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._locks: dict[str, tuple[asyncio.Lock, list[None]]] = {}  # with as many Nones as there are who want it
+        self._turns: dict[str, _Turn] = {}  # by the upload's id
         self.finished = asyncio.Event()
         """Set when something has been taken in, or could not be; then another is in its place."""
         self.failed: dict[str, None] = {}
         """Ids of uploads that could not be taken in, the latest of them."""
 
     def __repr__(self) -> str:
-        return f"<Intake busy with {len(self._locks)}>"
+        return f"<Intake busy with {len(self._turns)}>"
 
     async def idle(self) -> None:
         """Return when nothing is being taken in, or after `PATIENCE` seconds: where there is always something, what is done in
         the background goes on slowly."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while self._locks:
+                while self._turns:
                     await self.finished.wait()
 
     async def take(self, upload_id: str) -> Taken | None:
@@ -132,15 +141,15 @@ class Intake:
     @contextlib.asynccontextmanager
     async def _alone(self, upload_id: str) -> AsyncIterator[None]:
         """Nobody else in this process takes this upload in. In another one somebody may: that costs time, and nothing else."""
-        lock, wanting = self._locks.setdefault(upload_id, (asyncio.Lock(), []))
-        wanting.append(None)
+        turn = self._turns.setdefault(upload_id, _Turn())
+        turn.wanted_by += 1
         try:
-            async with lock:
+            async with turn.lock:
                 yield
         finally:
-            wanting.pop()
-            if not wanting:
-                del self._locks[upload_id]
+            turn.wanted_by -= 1
+            if not turn.wanted_by:
+                del self._turns[upload_id]
             self.finished.set()
             self.finished = asyncio.Event()
 
