@@ -2,7 +2,7 @@
 
 `schema` has the tables, `seals` the hashes that tell a flipped bit from what was written, `connections` the transactions.
 `chunks`, `leaves`, `manifests`, `objects`, `vanished`, `housekeeping` and `figures` have the statements; `checking`, `mending`
-and `clearing` find damage and put it right; `adapter` and `upkeep` put all of it behind the port `Index`.
+and `healing` find damage and put it right; `adapter` and `upkeep` put all of it behind the port `Index`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from blake3 import blake3 as blake3_hasher
 
 from tusd_py_cas.index import NewContent
 from tusd_py_cas.model import NAME_SIZE, ChunksMissing, IndexDamaged, Manifest, Piece, RepositoryError, State
+from tusd_py_cas.sqlite_index.healing import are_sound, mend_leaves
 from tusd_py_cas.sqlite_index.leaves import Leaves, add_leaf, chunks_of, load_leaf, read_leaf
-from tusd_py_cas.sqlite_index.mending import are_sound, mend_leaves
 from tusd_py_cas.sqlite_index.recent import Recent
 from tusd_py_cas.sqlite_index.rows import MANIFEST, checked, manifest_of
 from tusd_py_cas.sqlite_index.seals import seal_manifest

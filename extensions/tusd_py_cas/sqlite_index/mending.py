@@ -1,59 +1,128 @@
-"""Making good what is damaged of a content, as soon as somebody has stored that content once more.
+"""Putting right what can be without anybody's bytes: SQLite's own indexes, which are made of the tables, and what is damaged
+and nobody needs, which goes. The latter is left when contents have been stored again, or was in no use anyway.
 
-Functions that work inside a transaction of the caller's. What is put right keeps its id, so that everything that refers to it
-is right again, too: versions to the manifest, and other contents to its leaves.
+As long as a version is damaged, or what it is made of, nothing goes: what seems to be in no use may be its own. When all are
+sound, everything that they need is, and so the rest can be dropped, whatever it once was.
 """
 
 from __future__ import annotations
 
-import logging
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 
 from tusd_py_cas.model import IndexDamaged
-from tusd_py_cas.sqlite_index.leaves import read_leaf
+from tusd_py_cas.sqlite_index.checking import NEVER
+from tusd_py_cas.sqlite_index.connections import Connections
+from tusd_py_cas.sqlite_index.healing import are_sound, is_damaged
+from tusd_py_cas.sqlite_index.manifests import Contents, load_manifest
+from tusd_py_cas.sqlite_index.objects import find_version
+from tusd_py_cas.sqlite_index.recent import Recent
 
-__all__ = ["are_sound", "is_damaged", "mend_leaves"]
+__all__ = ["mend"]
 
-_log = logging.getLogger("tusd_py.cas")
+_BATCH = 100
+"""Rows that are looked at in one transaction."""
+
+_OF_A_ROW = re.compile(r"(CHECK constraint failed|NULL value|non-\w+ value) in ")
+"""What SQLite finds that our own seals find, too."""
+
+_STRAYS = (
+    "DELETE FROM nodes WHERE NOT EXISTS (SELECT 1 FROM manifests AS m WHERE m.id = manifest)",
+    "DELETE FROM pieces WHERE NOT EXISTS (SELECT 1 FROM leaves AS l WHERE l.id = leaf)",
+    f"""DELETE FROM vanished WHERE typeof(since) <> 'real' OR since NOT BETWEEN 0 AND {NEVER}
+           OR NOT EXISTS (SELECT 1 FROM versions AS v WHERE v.upload = vanished.upload)""",
+    "DELETE FROM objects WHERE NOT EXISTS (SELECT 1 FROM versions AS v WHERE v.object = objects.id)",
+    """DELETE FROM chunks WHERE (seal < 0 OR seal <> chunk_seal(name, size, stored_size, codec, state))
+           AND NOT EXISTS (SELECT 1 FROM pieces AS p WHERE p.chunk = chunks.id)""",
+    """UPDATE objects SET next_number = 1 + (SELECT MAX(number) FROM versions AS v WHERE v.object = objects.id)
+           WHERE next_number <= (SELECT MAX(number) FROM versions AS v WHERE v.object = objects.id)""",
+    """UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM leaves) WHERE name = 'leaves'
+           AND seq < (SELECT MAX(id) FROM leaves)""",
+    """UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM manifests) WHERE name = 'manifests'
+           AND seq < (SELECT MAX(id) FROM manifests)""",
+)
+"""Rows that refer to nothing, or that nothing refers to any more, and numbers that would be used again."""
 
 
-def are_sound(connection: sqlite3.Connection, leaves: Sequence[int], seals: Sequence[bytes]) -> bool:
-    """Whether these leaves have these seals, and what they say. Linear in the number of chunks."""
+def mend(connections: Connections) -> int:
+    """How many rows were dropped or put right, and one for indexes. Raises `IndexDamaged` where tables can't be read."""
+    return _make_indexes_anew(connections) + _clear(connections)
+
+
+def _make_indexes_anew(connections: Connections) -> int:
+    """If something is wrong with the pages of the database, which has often to do with indexes alone."""
+    doing = "making SQLite's indexes anew"
+    with connections.reading(doing) as connection:
+        if not _findings(connection):
+            return 0
+    with connections.writing(doing) as connection:
+        connection.execute("REINDEX")
+        for finding in _findings(connection):
+            raise IndexDamaged(f"SQLite finds: {finding}")
+    return 1
+
+
+def _findings(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong with the pages of the database, values of single rows left aside."""
+    rows = connection.execute("PRAGMA integrity_check")
+    return [finding for (finding,) in rows if finding != "ok" and not _OF_A_ROW.match(finding)]
+
+
+def _clear(connections: Connections) -> int:
+    manifests = set(_damaged(connections, "manifests", _manifest_is_damaged))
+    for _ in _damaged(connections, "versions", lambda connection, id: _version_is_damaged(connection, id, manifests)):
+        return 0
+    leaves = list(_damaged(connections, "leaves", is_damaged))
+    changed = 0
+    with connections.writing("dropping what is damaged") as connection:
+        for id in manifests:
+            changed += _drop(connection, "manifests", id, referring=("versions", "manifest"), own=("nodes", "manifest"))
+        for id in leaves:
+            changed += _drop(connection, "leaves", id, referring=("nodes", "leaf"), own=("pieces", "leaf"))
+        for statement in _STRAYS:
+            changed += connection.execute(statement).rowcount
+    return changed
+
+
+def _damaged(connections: Connections, table: str, is_damaged: Callable[[sqlite3.Connection, int], bool]) -> Iterator[int]:
+    """Ids of damaged rows."""
+    after = 0
+    while True:
+        with connections.reading("looking for what is damaged") as connection:
+            query = f"SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT {_BATCH}"
+            ids = [id for (id,) in connection.execute(query, (after,))]
+            found = [id for id in ids if is_damaged(connection, id)]
+        yield from found
+        if not ids:
+            return
+        after = ids[-1]
+
+
+def _manifest_is_damaged(connection: sqlite3.Connection, id: int) -> bool:
+    """Itself, or in one of its leaves."""
+    contents: Contents = Recent(0)
     try:
-        for leaf, seal in zip(leaves, seals, strict=True):
-            read_leaf(connection, leaf, seal)
+        loaded = load_manifest(connection, contents, id)
     except IndexDamaged:
+        return True
+    return loaded is not None and not are_sound(connection, loaded[1].leaves, loaded[1].seals)
+
+
+def _version_is_damaged(connection: sqlite3.Connection, id: int, manifests: set[int]) -> bool:
+    contents: Contents = Recent(0)
+    row = connection.execute("SELECT upload, manifest FROM versions WHERE id = ?", (id,)).fetchone()
+    if row is None:
         return False
-    return True
+    try:
+        return row[1] in manifests or not isinstance(row[0], str) or find_version(connection, contents, row[0]) is None
+    except IndexDamaged:
+        return True
 
 
-def is_damaged(connection: sqlite3.Connection, leaf: int) -> bool:
-    """Whether it is there and does not fit its own seal."""
-    row = connection.execute("SELECT seal FROM leaves WHERE id = ?", (leaf,)).fetchone()
-    return row is not None and not (isinstance(row[0], bytes) and are_sound(connection, [leaf], [row[0]]))
-
-
-def mend_leaves(connection: sqlite3.Connection, manifest: int, sound: Sequence[int]) -> None:
-    """Where leaves of the manifest are damaged, give them the chunks of those that are in the same places of `sound`.
-
-    If it is a node that is damaged, and leads to a damaged leaf of another content, that leaf comes to fit its seal but not
-    that content's, which stays damaged as it was.
-    """
-    nodes = connection.execute("SELECT position, leaf FROM nodes WHERE manifest = ? ORDER BY position", (manifest,)).fetchall()
-    for position, leaf in nodes:
-        if 0 <= position < len(sound) and leaf != sound[position] and is_damaged(connection, leaf):
-            _copy(connection, sound[position], leaf)
-            _log.warning("a damaged list of chunks has been made good", extra={"fields": {"leaf": leaf}})
-
-
-def _copy(connection: sqlite3.Connection, source: int, target: int) -> None:
-    connection.execute("DELETE FROM pieces WHERE leaf = ?", (target,))
-    connection.execute(
-        "INSERT INTO pieces (leaf, position, chunk) SELECT ?, position, chunk FROM pieces WHERE leaf = ?", (target, source)
-    )
-    connection.execute(
-        """UPDATE leaves SET (size, count, seal, created_at)
-               = (SELECT size, count, seal, created_at FROM leaves WHERE id = ?) WHERE id = ?""",
-        (source, target),
-    )
+def _drop(connection: sqlite3.Connection, table: str, id: int, *, referring: tuple[str, str], own: tuple[str, str]) -> bool:
+    """Unless something refers to it by now."""
+    if connection.execute(f"SELECT 1 FROM {referring[0]} WHERE {referring[1]} = ? LIMIT 1", (id,)).fetchone() is not None:
+        return False
+    connection.execute(f"DELETE FROM {own[0]} WHERE {own[1]} = ?", (id,))
+    return connection.execute(f"DELETE FROM {table} WHERE id = ?", (id,)).rowcount > 0

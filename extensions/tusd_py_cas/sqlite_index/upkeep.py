@@ -8,8 +8,8 @@ from tusd_py_cas.index import Swept, Totals, Unused
 from tusd_py_cas.model import Codec, RepositoryError, StoredChunk
 from tusd_py_cas.sqlite_index import figures, housekeeping
 from tusd_py_cas.sqlite_index.checking import check
-from tusd_py_cas.sqlite_index.clearing import mend
 from tusd_py_cas.sqlite_index.connections import Connections
+from tusd_py_cas.sqlite_index.mending import mend
 
 __all__ = ["Upkeep"]
 
