@@ -24,7 +24,7 @@ def export(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[WHAT] DEST",
+            metavar="WHAT DEST",
             help="What (an upload's id, OBJECT or OBJECT@VERSION) and where to; with --all only where to; with --restore ids.",
             show_default=False,
         ),

@@ -34,7 +34,7 @@ __all__ = ["import_"]
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PATH]...", help="Files and directories; links are not followed.", show_default=False),
+    typer.Argument(metavar="PATH", help="Files and directories; links are not followed.", show_default=False),
 ]
 
 

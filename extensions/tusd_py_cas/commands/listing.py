@@ -31,7 +31,9 @@ class Listed:
 
 def ls(
     ctx: typer.Context,
-    prefix: Annotated[str, typer.Argument(help="Only objects whose names begin so.", show_default=False)] = "",
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="Only objects whose names begin so.", show_default=False)
+    ] = "",
     upload_dir: UploadDir = None,
     config: Config = None,
     as_json: AsJson = False,
