@@ -72,7 +72,7 @@ def readings(counts: Counts, totals: Callable[[], Totals], queue: IntakeQueue) -
         counter("bytes_in", "Bytes of uploads that were taken in.", lambda: counts.bytes_in),
         counter("bytes_deduplicated", "Bytes of them that were stored already.", lambda: counts.bytes_deduplicated),
         counter("bytes_stored", "Bytes written to disk for the others.", lambda: counts.bytes_stored),
-        counter("damaged_chunks", "Chunks that were found damaged when they were to be served.", lambda: counts.damaged),
+        counter("damaged_chunks", "Times that a chunk was found damaged when it was to be served.", lambda: counts.damaged),
         counter("gc_freed_bytes", "Bytes on disk that collecting has freed.", lambda: counts.freed),
         total("raw_files_waiting", "Uploads whose own files are to go and can't yet.", lambda: counts.waiting),
         total("chunks", "Chunks that are stored.", lambda: totals().chunks),
