@@ -38,7 +38,7 @@ _CLOSE = (b"connection", b"close")
 _UNVERSIONED = ("HEAD", "GET")
 """Methods that browsers, curl and monitoring may use without Tus-Resumable (C05, G07)."""
 
-RECOVERY_INTERVAL = 3600.0
+RECOVERY_INTERVAL = 600.0
 """Seconds between two looks for what crashes of other processes, or a full disk, have left undone."""
 
 PATIENCE = 7.0
