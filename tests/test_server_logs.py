@@ -23,6 +23,7 @@ assert "You can now upload files" in server.log
 FAILING = """
 import pytest
 from tests.support.server import ServerProcess
+from tests.support.waiting import until
 
 @pytest.fixture
 def server(tmp_path):
@@ -31,11 +32,13 @@ def server(tmp_path):
 
 def test_with_a_fixture(server):
     server.client().head("/files/of-the-fixture")
+    until(lambda: "of-the-fixture" in server.log)
     assert False
 
 def test_with_a_block(tmp_path):
     with ServerProcess(tmp_path) as server:
         server.client().head("/files/of-the-block")
+        until(lambda: "of-the-block" in server.log)
         assert False
 """
 
