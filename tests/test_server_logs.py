@@ -55,6 +55,7 @@ def test_a_program_leaves_none(tmp_path: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.timeout(300)
 def test_they_are_shown_where_a_test_fails(tmp_path: Path) -> None:
     (tmp_path / "test_failing.py").write_text(FAILING)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
@@ -65,7 +66,7 @@ def test_they_are_shown_where_a_test_fails(tmp_path: Path) -> None:
         env={**outer, "PYTHONPATH": str(ROOT), "PYTEST_DEBUG_TEMPROOT": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,  # on a busy machine
         check=False,
     )
     assert "2 failed" in done.stdout, done.stdout
