@@ -45,6 +45,8 @@ class Joiner:
     ) -> None:
         self._inner, self._access, self._versions, self._intake = inner, access, versions, intake
         self._replaces, self._working, self._patience = replaces, working, patience
+        self.waiting = 0
+        """Finals that wait for their partials at the moment."""
 
     async def concatenate(
         self,
@@ -55,7 +57,11 @@ class Joiner:
         durable: bool,
     ) -> Mapping[str, str] | None:
         if self._replaces and partials and all(partial.finished for partial in partials):
-            manifests = await self._contents(partials)
+            self.waiting += 1
+            try:
+                manifests = await self._contents(partials)
+            finally:
+                self.waiting -= 1
             if manifests is not None and await self._compose(final, manifests):
                 return {**final.storage, "Type": IN_CHUNKS}
         if not any(map(in_chunks, partials)):

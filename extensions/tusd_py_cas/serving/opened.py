@@ -62,7 +62,7 @@ class OpenedCas:
         self.access = Access(repository)
         self.counts = Counts()
         self._courtesy = Courtesy()
-        self._pacer = Pacer(self._courtesy, process)
+        self._pacer = Pacer(self._courtesy, process, self._is_awaited)
         self.queue = IntakeQueue(self.take, self._courtesy.is_rush)
         self.clearer = Clearer(self.access, grace=gc_grace)
         self._signal = Signal(repository.path)
@@ -108,6 +108,10 @@ class OpenedCas:
     async def _take_politely(self, upload_id: str) -> None:
         await self._courtesy.give_way()
         await self.take(upload_id)
+
+    def _is_awaited(self) -> bool:
+        """By finals, which would otherwise copy what their partials have."""
+        return self.joiner.waiting > 0
 
     def _is_working(self) -> bool:
         return self._running and not self._closed

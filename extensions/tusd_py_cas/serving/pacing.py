@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from tusd_py_cas.serving.courtesy import Courtesy
@@ -37,10 +38,11 @@ class Paced(Protocol):
 
 
 class Pacer:
-    """Looks at clients while there is something to ingest."""
+    """Looks at clients while there is something to ingest. Ingest is not slowed down while `is_awaited` says that something
+    waits for it, which would cost more without it."""
 
-    def __init__(self, courtesy: Courtesy, process: Paced) -> None:
-        self._courtesy, self._process = courtesy, process
+    def __init__(self, courtesy: Courtesy, process: Paced, is_awaited: Callable[[], bool] = lambda: False) -> None:
+        self._courtesy, self._process, self._is_awaited = courtesy, process, is_awaited
         self._share = SHARE * len(os.sched_getaffinity(0))
 
     async def run(self) -> None:
@@ -56,7 +58,7 @@ class Pacer:
             now = time.monotonic()
             if self._courtesy.is_busy():
                 busy_until = now + LINGER
-            is_slow = now < busy_until and slow < PATIENCE
+            is_slow = now < busy_until and slow < PATIENCE and not self._is_awaited()
             self._process.pace(self._share if is_slow else None)
             await asyncio.sleep(LOOK)
             slow, looked = slow + is_slow * (time.monotonic() - looked), time.monotonic()

@@ -80,8 +80,10 @@ async def test_a_final_waits_for_what_is_being_taken_in(server: Server) -> None:
     for name in names:
         await asyncio.sleep(0)
         assert not concatenating.done()
+        assert server.opened._is_awaited(), "so that ingest is not slowed down for others"
         await server.deliver(name)
     storage = await concatenating
+    assert not server.opened._is_awaited()
     assert storage is not None and storage["Type"] == "cas"
 
 
@@ -127,6 +129,7 @@ async def test_who_stops_waiting_leaves_nothing(server: Server) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await concatenating
     assert server.path("final").read_bytes() == b"" and server.version("final") is None
+    assert not server.opened._is_awaited()
 
 
 @pytest.mark.parametrize("failing", ["compose", "add_version"])

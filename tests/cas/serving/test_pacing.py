@@ -22,7 +22,8 @@ class World:
         self.now = self.idle = self.busy = 0.0
         self.told: list[tuple[float, float | None]] = []
         self.working = asyncio.Event()
-        self.pacer = Pacer(self, self)  # type: ignore[arg-type]
+        self.awaited = (0.0, 0.0)  # from and until when somebody waits for ingest
+        self.pacer = Pacer(self, self, self.is_awaited)  # type: ignore[arg-type]
 
     def monotonic(self) -> float:
         return self.now
@@ -35,6 +36,9 @@ class World:
 
     def is_busy(self) -> bool:
         return self.now < self.busy
+
+    def is_awaited(self) -> bool:
+        return self.awaited[0] <= self.now < self.awaited[1]
 
     def pace(self, share: float | None) -> None:
         if not self.told or self.told[-1][1] != share:
@@ -62,6 +66,13 @@ async def test_ingest_slows_down_while_clients_are_busy(world: World) -> None:
     for _ in range(2):
         assert await world.work(seconds=30, busy=0) == [(0, None)]
         assert await world.work(seconds=30, busy=10) == [(0, SLOW), (10 + LINGER, None)]
+    running.cancel()
+
+
+async def test_not_while_something_waits_for_it(world: World) -> None:
+    running = asyncio.create_task(world.pacer.run())
+    world.awaited = (10, 20)
+    assert await world.work(seconds=30, busy=30) == [(0, SLOW), (10, None), (20, SLOW)]
     running.cancel()
 
 
