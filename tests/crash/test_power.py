@@ -19,10 +19,14 @@ PROMISES = {"final": Promise.FINISHED, "every-patch": Promise.ACKED, "none": Pro
 ROUNDS = {"final": 14, "every-patch": 12, "none": 4}  # times one or two file systems
 SLOW = 8  # times as many in the slow run
 
+DISKS = pytest.mark.parametrize(
+    ("kind", "direct"), [("ext4", False), ("xfs", False), ("ext4", True)], ids=["ext4", "xfs", "ext4-direct"]
+)
 
-def soak(kind: str, durability: str, rounds: int) -> None:
+
+def soak(kind: str, durability: str, rounds: int, *, direct: bool) -> None:
     requires_mounts(kind)
-    with LoopDisk(kind) as disk:
+    with LoopDisk(kind, direct=direct) as disk:
 
         def cut_power(server: ServerProcess) -> None:
             disk.cut_power()
@@ -37,17 +41,17 @@ def soak(kind: str, durability: str, rounds: int) -> None:
 
 
 @pytest.mark.parametrize("durability", PROMISES)
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_what_was_promised_survives_a_power_cut(kind: str, durability: str) -> None:
-    soak(kind, durability, ROUNDS[durability])
+@DISKS
+def test_what_was_promised_survives_a_power_cut(kind: str, durability: str, *, direct: bool) -> None:
+    soak(kind, durability, ROUNDS[durability], direct=direct)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("durability", PROMISES)
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_what_was_promised_survives_many_power_cuts(kind: str, durability: str) -> None:
-    soak(kind, durability, ROUNDS[durability] * SLOW)
+@DISKS
+def test_what_was_promised_survives_many_power_cuts(kind: str, durability: str, *, direct: bool) -> None:
+    soak(kind, durability, ROUNDS[durability] * SLOW, direct=direct)
 
 
 @pytest.mark.parametrize("durability", ["final", "every-patch"])

@@ -282,7 +282,7 @@ def test_a_disk_that_became_read_only_still_serves(disk: Disk, source: bytes) ->
 def test_a_disk_that_failed_still_serves(source: bytes) -> None:
     """What ext4 does by itself when it finds an error: from one moment to the next nothing can be written."""
     requires_mounts("ext4")
-    with LoopDisk("ext4", SIZE, mount_options="loop,errors=remount-ro") as disk, ServerProcess(disk.path / "data") as server:
+    with LoopDisk("ext4", SIZE, mount_options="errors=remount-ro") as disk, ServerProcess(disk.path / "data") as server:
         tus = server.client()
         whole, begun = tus.create(BLOCK, source[:BLOCK]), tus.create(len(source), source[:1000])
         disk.sync()

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import tusd_py.infostore.power_loss as power_loss
+from tests.support.mounts import LoopDisk, mounted_tmpfs, requires_mounts
 from tusd_py.fs.intents import Intents
 from tusd_py.fs.sync import GroupSync
-from tusd_py.infostore.power_loss import SUSPECT, Watch, identify, strip_zeros
+from tusd_py.infostore.power_loss import RECENT, SCANNED, SUSPECT, Watch, identify, strip_zeros
 from tusd_py.infostore.tusd_dir import TusdDirectory
 from tusd_py.ports.failures import StorageFailure
 from tusd_py.protocol.upload import Upload
@@ -71,7 +72,7 @@ def test_zeros_at_the_end_are_stripped(tmp_path: Path, data: bytes, floor: int, 
 @pytest.mark.parametrize(("floor", "end", "left"), [(0, 3, 3), (4, 3, 4), (0, 9, 5)])
 def test_where_a_commit_began_the_upload_ends(tmp_path: Path, floor: int, end: int, left: int) -> None:
     (tmp_path / "x").write_bytes(b"abc\0\0")
-    strip_zeros(str(tmp_path / "x"), floor, end)
+    strip_zeros(str(tmp_path / "x"), floor, end, holes=True)
     assert (tmp_path / "x").stat().st_size == left
 
 
@@ -139,6 +140,136 @@ async def test_damage_is_skipped_and_all_is_told(root: Path, group: GroupSync, c
     assert (root / "target").read_bytes() == b"abc\0"
     assert "'damaged'" in caplog.text and "'link'" in caplog.text and "'empty'" not in caplog.text
     assert "looked at 4 records" in caplog.text and "1 uploads shortened, 2 failures" in caplog.text
+
+
+# Bytes that were on their way to the disk: ext4 has noted the size, and the blocks as not written
+
+
+@pytest.fixture
+def disk(group: GroupSync) -> Iterator[Path]:
+    """A directory on ext4 that was served before."""
+    requires_mounts("ext4")
+    with LoopDisk("ext4") as disk:
+        start(disk.path, group, "first")
+        yield disk.path
+
+
+def put_lossy(root: Path, name: str, *pieces: bytes | int, info: str, age: float = 0) -> Path:
+    """An upload of bytes and, where there is a number, of so many that were lost; last written to `age` seconds ago."""
+    path = put(root, name, b"", info)
+    with path.open("wb") as file:
+        for piece in pieces:
+            if isinstance(piece, int):
+                os.posix_fallocate(file.fileno(), file.tell(), piece)
+                file.seek(piece, os.SEEK_CUR)
+            else:
+                file.write(piece)
+                file.flush()
+        os.fsync(file.fileno())
+        os.utime(file.fileno(), (NOW, NOW - age))
+    return path
+
+
+NOW = 1_700_000_000.0
+ALL, BLOCK = 1 << 20, 4096
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("pieces", "floor", "left"),
+    [
+        ((ALL,), 0, 0),
+        ((b"a" * BLOCK, ALL), 0, BLOCK),
+        ((b"a" * BLOCK, ALL, b"a" * BLOCK), 0, BLOCK),
+        ((b"a" * 5000, ALL), 0, 5000),
+        ((b"a" * 5000 + b"\0" * 100, ALL), 0, 5000),
+        ((b"a" * 5000 + b"\0" * 100, ALL), 5050, 5050),
+        ((b"a" * BLOCK + b"\0" * ALL + b"a" * BLOCK,), 0, ALL + 2 * BLOCK),
+        ((b"a" * 5000 + b"\0" * (2 * BLOCK - 5000) + b"a" * ALL,), 0, 5000),
+        ((b"a" * 5000 + b"\0" * (2 * BLOCK - 5000) + b"a" * ALL,), 5050, 5050),
+        ((b"a" * 5000 + b"\0" * (2 * BLOCK - 5000) + b"a" * ALL,), 2 * BLOCK, 2 * BLOCK + ALL),
+        ((b"a" * 2 * ALL + b"a" * 5000 + b"\0" * (2 * BLOCK - 5000) + b"a" * ALL, ALL), 0, 2 * ALL + 5000),
+        ((b"a" * 5000 + b"\0" * 100 + b"a" * ALL,), 0, 5100 + ALL),
+        ((b"a" * (BLOCK - 7) + b"\0" * 7 + b"a" * ALL,), 0, BLOCK + ALL),
+    ],
+    ids=[
+        "all",
+        "the end",
+        "the middle",
+        "within a block",
+        "zeros before it",
+        "synced",
+        "zeros that were written",
+        "a block that had grown",
+        "such a one, half of it synced",
+        "such a one, synced",
+        "such a one before a hole",
+        "zeros within a block",
+        "few zeros",
+    ],
+)
+async def test_what_was_on_its_way_is_cut(
+    disk: Path, group: GroupSync, pieces: tuple[bytes | int, ...], floor: int, left: int
+) -> None:
+    put_lossy(disk, "x", *pieces, info=f'{{"Size":100000000,"Offset":{floor}}}')
+    assert (await start(disk, group, "second").load("x")).offset == left
+
+
+@pytest.mark.root
+async def test_what_was_written_long_before_has_no_gaps(disk: Path, group: GroupSync) -> None:
+    """And not all of it is read, where it has zeros of its own."""
+    data = b"a" * 5000 + b"\0" * (2 * BLOCK - 5000) + b"a" * ALL
+    for name, age in (("old", RECENT + 1), ("recent", RECENT)):
+        put_lossy(disk, name, data, info='{"Size":100000000}', age=age)
+    put_lossy(disk, "new", data, b"a" * SCANNED, info='{"Size":100000000}')
+    store = start(disk, group, "second")
+    offsets = {name: (await store.load(name)).offset for name in ("old", "recent", "new")}
+    assert offsets == {"old": len(data), "recent": 5000, "new": len(data) + SCANNED}
+
+
+@pytest.mark.root
+async def test_an_upload_is_not_complete_that_was_not_confirmed_and_has_lost_bytes(disk: Path, group: GroupSync) -> None:
+    size = BLOCK + ALL
+    put_lossy(disk, "lost", b"a" * BLOCK, ALL, info=f'{{"Size":{size}}}', age=RECENT)
+    put_lossy(disk, "newer", b"a", info='{"Size":1}')
+    await check_finished(start(disk, group, "second"), lost=False, newer=True)
+
+
+@pytest.mark.root
+async def test_other_uploads_that_are_complete_keep_their_holes(disk: Path, group: GroupSync) -> None:
+    """Whoever copies files may make holes of zeros, and a final is as a whole or not at all."""
+    size = BLOCK + ALL
+    put_lossy(disk, "copied", b"a" * BLOCK, ALL, info=f'{{"Size":{size}}}', age=RECENT + 1)
+    put_lossy(disk, "synced", b"a" * BLOCK, ALL, info=f'{{"Size":{size},"Offset":{size}}}')
+    put_lossy(disk, "final", b"a" * BLOCK, ALL, info=f'{{"Size":{size},"IsFinal":true,"PartialUploads":["p"]}}')
+    await check_finished(start(disk, group, "second"), copied=True, synced=True, final=True)
+
+
+@pytest.mark.root
+async def test_bytes_that_are_only_in_memory_are_not_lost(disk: Path, group: GroupSync) -> None:
+    """A container that is started anew sees a new mount of a file system that has lost nothing."""
+    for name, info in (("x", '{"Size":100000000}'), ("complete", f'{{"Size":{ALL}}}')):
+        put(disk, name, b"a" * ALL, info)
+    store = start(disk, group, "second")
+    assert (await store.load("x")).offset == (await store.load("complete")).offset == ALL
+
+
+@pytest.mark.root
+async def test_holes_are_no_loss_on_other_file_systems(tmp_path: Path, group: GroupSync) -> None:
+    """Some make holes of all zeros."""
+    requires_mounts()
+    with mounted_tmpfs(tmp_path / "tmpfs", "size=64m") as root:
+        start(root, group, "first")
+        path = put(root, "x", b"a", '{"Size":100000000}')
+        os.truncate(path, ALL)
+        with path.open("r+b") as file:
+            file.seek(ALL)
+            file.write(b"a")
+        assert (await start(root, group, "second").load("x")).offset == ALL + 1
+
+
+async def check_finished(store: TusdDirectory, **expected: bool) -> None:
+    assert {name: (await store.load(name)).finished for name in expected} == expected
 
 
 # When

@@ -29,10 +29,12 @@ class MountFailed(Exception):
     """A mount command failed; the message has what it said."""
 
 
-def run(*command: str | Path) -> None:
+def run(*command: str | Path) -> str:
+    """What the command says. Raises `MountFailed`."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     if done.returncode:
         raise MountFailed(f"{' '.join(map(str, command))}: {done.stdout.strip()}")
+    return done.stdout
 
 
 @cache
@@ -80,17 +82,28 @@ def remount(mount: Path, options: str) -> None:
 
 
 class LoopDisk:
-    """A file system in a file, mounted on `path`. `cut_power` loses what was not synced; `mount` brings the rest back."""
+    """A file system in a file, mounted on `path`. `cut_power` loses what was not synced; `mount` brings the rest back.
+
+    The file is in memory where possible, unless `direct`: then each write takes as long as the disk needs, and the power can be
+    cut while it is on its way.
+    """
 
     def __init__(
-        self, kind: str = "ext4", size: int = IMAGE_SIZE, mkfs_options: tuple[str, ...] = (), mount_options: str = "loop"
+        self,
+        kind: str = "ext4",
+        size: int = IMAGE_SIZE,
+        mkfs_options: tuple[str, ...] = (),
+        mount_options: str = "",
+        *,
+        direct: bool = False,
     ) -> None:
         self.kind, self.size, self.mkfs_options, self.mount_options = kind, size, mkfs_options, mount_options
+        self.direct = direct
         self.directory_fd: int | None = None
 
     def __enter__(self) -> Self:
-        # The image in memory where possible: what counts as synced is decided by the file system in it, not by its medium.
-        self.work = Path(tempfile.mkdtemp(prefix="tusd-py-disk-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) and not self.direct else None
+        self.work = Path(tempfile.mkdtemp(prefix="tusd-py-disk-", dir=memory))
         self.image, self.path = self.work / "image", self.work / "mount"
         self.path.mkdir()
         try:
@@ -104,7 +117,9 @@ class LoopDisk:
         return self
 
     def mount(self) -> None:
-        run("mount", "-o", self.mount_options, self.image, self.path)
+        device = run("losetup", *(["--direct-io=on"] if self.direct else []), "--find", "--show", self.image).strip()
+        run("mount", *(["-o", self.mount_options] if self.mount_options else []), device, self.path)
+        run("losetup", "--detach", device)  # once it is unmounted
         self.directory_fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def cut_power(self) -> None:

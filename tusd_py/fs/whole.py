@@ -13,7 +13,7 @@ import platform
 import weakref
 from collections.abc import Iterable
 
-__all__ = ["FileSystems", "dirty_bytes"]
+__all__ = ["FileSystems", "dirty_bytes", "file_system_types"]
 
 _TRUSTED = frozenset({"ext2", "ext3", "ext4", "xfs"})
 """Where `syncfs` writes out data and journal and flushes the disk's cache. Network and FUSE file systems may do less."""
@@ -40,10 +40,10 @@ def _kernel_reports_errors() -> bool:
         return False
 
 
-def _types() -> dict[int, str]:
-    """The type of each mounted file system by its device number."""
-    found = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+def file_system_types() -> dict[int, str]:
+    """The type of each mounted file system by its device number; nothing where the kernel does not tell."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
             fields, _, rest = line.partition(" - ")
             major, _, minor = fields.split()[2].partition(":")
@@ -77,7 +77,7 @@ class FileSystems:
             device = os.stat(directory).st_dev
             if device not in missing or device in self._roots:
                 return
-            if _types().get(device) in _TRUSTED:
+            if file_system_types().get(device) in _TRUSTED:
                 self._roots[device] = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
                 self._untrusted.add(device)

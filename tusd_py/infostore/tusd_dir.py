@@ -25,7 +25,7 @@ from tusd_py.fs.sync import GroupSync
 from tusd_py.fs.temporary import remove_abandoned
 from tusd_py.infostore.info_format import build_info, parse_info
 from tusd_py.infostore.listing import RecordLister
-from tusd_py.infostore.power_loss import Watch, identify, look_at_all, strip_zeros
+from tusd_py.infostore.power_loss import Suspect, Watch, identify, look_at_all
 from tusd_py.infostore.tombstones import Tombstones
 from tusd_py.infostore.waiting import WaitingFinals
 from tusd_py.ports.clock import Clock, system_clock
@@ -190,21 +190,20 @@ class TusdDirectory:
         raise UploadNotFound(f"there is a record of {upload.id!r}, but no {stored!r}")
 
     def _look_at_all(self) -> None:
-        """After a power cut: of what is not finished, keep what is known to have been stored."""
-        look_at_all(self._root, self._shorten)
+        """After a power cut: of what was not confirmed as finished, keep what is known to have been stored."""
+        look_at_all(self._root, self._find_suspect)
         self._intents.forget_all()
 
-    def _shorten(self, upload_id: str) -> int:
+    def _find_suspect(self, upload_id: str) -> Suspect | None:
         upload = self._parse(self._read(info_path(self._root, upload_id))[0], upload_id)
         if upload.relocated:
-            return 0
+            return None
         path, found, _ = self._find_data(upload)
-        if upload.length is not None and found.st_size >= upload.length:
-            return 0
-        try:
-            return strip_zeros(path, upload.offset, self._intents.offset(upload_id))
-        except OSError as error:
-            raise translate(error, f"shortening {path!r}") from error
+        if upload.length is None or found.st_size < upload.length:
+            return Suspect(upload_id, path, found, upload.offset, self._intents.offset(upload_id))
+        if upload.is_final:  # as a whole or not at all
+            return None
+        return Suspect(upload_id, path, found, upload.offset, finished=True)
 
     async def commit_offset(self, upload: Upload) -> None:
         """The size of the data file says it."""
