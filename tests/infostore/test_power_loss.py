@@ -69,7 +69,7 @@ def test_zeros_at_the_end_are_stripped(tmp_path: Path, data: bytes, floor: int, 
     assert (tmp_path / "x").read_bytes() == data[:left]
 
 
-@pytest.mark.parametrize(("floor", "end", "left"), [(0, 3, 3), (4, 3, 4), (0, 9, 5)])
+@pytest.mark.parametrize(("floor", "end", "left"), [(0, 2, 2), (0, 4, 3), (4, 3, 4), (0, 9, 3)])
 def test_where_a_commit_began_the_upload_ends(tmp_path: Path, floor: int, end: int, left: int) -> None:
     (tmp_path / "x").write_bytes(b"abc\0\0")
     strip_zeros(str(tmp_path / "x"), floor, end, holes=True)
@@ -106,6 +106,18 @@ async def test_a_commit_that_had_begun_is_undone(root: Path, group: GroupSync) -
     assert (await store.load("x")).offset == 2
     assert (await store.load("synced")).offset == 4
     assert os.listdir(intents.directory) == []
+
+
+@pytest.mark.root
+async def test_what_was_there_when_a_commit_began_may_be_lost_too(disk: Path, group: GroupSync) -> None:
+    gap = b"a" * 5000 + b"\0" * (2 * BLOCK - 5000) + b"a" * ALL
+    put_lossy(disk, "hole", b"a" * BLOCK, ALL, b"bcd", info='{"Size":100000000}')
+    put_lossy(disk, "gap", gap, b"bcd", info='{"Size":100000000}')
+    intents = Intents(str(disk), 0o775)
+    intents.begin("hole", BLOCK + ALL)
+    intents.begin("gap", len(gap))
+    store = start(disk, group, "second")
+    assert {name: (await store.load(name)).offset for name in ("hole", "gap")} == {"hole": BLOCK, "gap": 5000}
 
 
 async def test_what_was_said_to_be_synced_stays(root: Path, group: GroupSync) -> None:

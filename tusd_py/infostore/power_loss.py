@@ -160,7 +160,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An upload and its file. Up to `floor` its bytes are known to be synced; `end` is where it ends for sure, if a commit had
+    """An upload and its file. Up to `floor` its bytes are known to be synced; it does not go beyond `end`, if a commit had
     begun there. One that is `finished` may be synced as well, if that was confirmed."""
 
     upload_id: str
@@ -223,7 +223,7 @@ def look_at_all(root: str, find: Callable[[str], Suspect | None]) -> None:
 
 
 def strip_zeros(path: str, floor: int, end: int | None = None, *, holes: bool = False, gaps: bool = False) -> int:
-    """Cut the file at `end`, if that is given; else at its first hole, if `holes` are bytes that were lost; before that where a
+    """Cut the file at `end`, if that is given; at its first hole, if `holes` are bytes that were lost; before that where a
     block ends in zeros, within `SCANNED` bytes of there, if `gaps` are; and at the zeros it ends with then, those within
     `SUSPECT` bytes; never below `floor`.
 
@@ -232,11 +232,10 @@ def strip_zeros(path: str, floor: int, end: int | None = None, *, holes: bool = 
     fd = os.open(path, _OPEN)
     try:
         size = os.fstat(fd).st_size
-        if end is None:
-            end = _first_hole(fd, floor, size) if holes else size
-            end = _first_gap(fd, floor, end) if gaps else end
-            end = _end_of_bytes(fd, end, floor)
-        end = max(end, floor)
+        end = size if end is None else min(end, size)
+        end = _first_hole(fd, floor, end) if holes else end
+        end = _first_gap(fd, floor, end) if gaps else end
+        end = max(_end_of_bytes(fd, end, floor), floor)
         if end >= size:
             return 0
         os.ftruncate(fd, end)
